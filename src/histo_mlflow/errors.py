@@ -1,0 +1,65 @@
+"""The one base error. Whatever a user can do wrong is a `HistoMlflowError`.
+
+The command line prints such an error as one plain sentence and exits with 1; any other exception
+is a bug of ours and keeps its traceback. A message says what was expected, what came, where, and
+what to do next. The subclasses exist so that code can tell the causes apart, not to add behaviour.
+"""
+
+import signal
+
+
+class HistoMlflowError(Exception):
+    """A mistake in what was asked for or given; its message is meant for the user."""
+
+
+class RecipeError(HistoMlflowError):
+    """A recipe, or a value given on top of one, is not valid."""
+
+
+class DataError(HistoMlflowError):
+    """A data set is missing, incomplete or inconsistent."""
+
+
+class ImageError(DataError):
+    """One image cannot be turned into pixels; the message is the reason, without a path."""
+
+
+class SplitError(DataError):
+    """The data cannot be divided as asked."""
+
+
+class ModelError(HistoMlflowError):
+    """A model or a head cannot be built as asked."""
+
+
+class WeightsError(ModelError):
+    """Weights were asked for and cannot be had, or do not fit."""
+
+
+class DeviceError(HistoMlflowError):
+    """The device or the precision asked for is not there."""
+
+
+class TrainingError(HistoMlflowError):
+    """Training cannot go on."""
+
+
+class TrackingError(HistoMlflowError):
+    """The tracking store cannot be reached or used."""
+
+
+class ModelFolderError(HistoMlflowError):
+    """A model folder is incomplete, altered or not ours."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end. Not an `Exception`, so that nothing swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"ended by {signal.Signals(signal_number).name}")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal_number

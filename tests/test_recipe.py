@@ -1,0 +1,134 @@
+"""Recipes: what loads, what is refused, and in which words."""
+
+import math
+
+import pytest
+import yaml
+
+from histo_mlflow import recipe
+from histo_mlflow.errors import RecipeError
+
+
+@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+def test_a_shipped_recipe_survives_being_written_and_read(name, tmp_path):
+    """What `recipe show` prints loads to an equal recipe."""
+    loaded = recipe.load(name)
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(loaded.to_yaml(), encoding="utf-8")
+
+    assert recipe.load(str(path)) == loaded
+
+
+@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+def test_a_shipped_recipe_says_where_its_numbers_come_from(name):
+    """Each file begins with a header."""
+    text = recipe.shipped()[name].read_text(encoding="utf-8")
+
+    assert text.startswith("# ")
+    assert recipe.load(name).summary
+
+
+def test_leaf_names_are_unique_over_all_sections():
+    """One name is the YAML key, the option, the -P parameter and the MLflow param."""
+    names = [field.name for field in recipe.fields()]
+
+    assert len(set(names)) == len(names)
+    assert not {"dataset", "experiment", "run_name", "tracking_uri", "runs_dir"} & set(names)
+
+
+def test_flatten_holds_every_leaf_and_the_name():
+    flat = recipe.load("ham10000", {"lr": "3e-4"}).flatten()
+
+    assert set(flat) == {"recipe", *(field.name for field in recipe.fields())}
+    assert (flat["recipe"], flat["lr"], flat["source"]) == ("ham10000", 3e-4, "ham10000")
+
+
+@pytest.mark.parametrize(
+    ("given", "section", "expected"),
+    [
+        ({"lr": "3e-4"}, "optimisation", 3e-4),
+        ({"clip_norm": "1"}, "optimisation", 1.0),
+        ({"clip_norm": "null"}, "optimisation", None),
+        ({"group_lrs": "head=1e-2, rest=1e-4"}, "optimisation", {"head": 1e-2, "rest": 1e-4}),
+        ({"scale": "0.8,1.2"}, "augment", (0.8, 1.2)),
+        ({"quarter_turns": "true"}, "augment", True),
+        ({"folds": "5"}, "split", 5),
+    ],
+)
+def test_text_becomes_the_value_it_says(given, section, expected):
+    loaded = recipe.load("ham10000", given)
+
+    assert getattr(getattr(loaded, section), next(iter(given))) == expected
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(RecipeError) as told:
+        recipe.load("demo", {"epcohs": "3", "lr": "fast", "batch_size": "0"})
+
+    sentence = str(told.value)
+    assert "unknown field epcohs (did you mean epochs?)" in sentence
+    assert "lr should be a valid number, got 'fast'" in sentence
+    assert "batch_size should be greater than or equal to 2, got '0'" in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"lr": "nan"}, "lr should be a finite number"),
+        ({"lr": "inf"}, "lr should be a finite number"),
+        ({"lr": "0"}, "lr should be greater than 0"),
+        ({"scale": "0.8"}, "scale should be two numbers"),
+        ({"group_lrs": "head"}, "should be written stage=rate"),
+        ({"group_lrs": "head=-1"}, "above 0 for every stage, not so for head"),
+        ({"device": "gpu"}, "should be auto, cpu, mps, cuda or cuda:N"),
+        ({"crop_px": "50"}, "crop_px belongs to fit=crop"),
+        ({"fit": "crop"}, "crop_px belongs to fit=crop"),
+        ({"val_fraction": "0.6", "test_fraction": "0.4"}, "leave nothing to train on"),
+        ({"folds": "3", "fold": "3"}, "should be below folds=3"),
+        ({"fold": "1"}, "needs folds"),
+        ({"frozen_epochs": "6"}, "the whole model would never train"),
+        ({"warmup_epochs": "1"}, "has its own warm-up"),
+        ({"momentum": "0.9"}, "momentum belongs to optimiser=sgd"),
+        ({"monitor": "test/auc"}, "monitor should be 'val/auc'"),
+        ({"source": "spider_skin"}, "needs metadata_csv, image_column"),
+        ({"data_dir": "here"}, "leave data_dir at auto"),
+    ],
+)
+def test_a_wrong_value_is_named(given, said):
+    with pytest.raises(RecipeError, match=said.replace("(", r"\(").replace("|", r"\|")):
+        recipe.load("demo", given)
+
+
+def test_the_test_split_can_never_stop_or_choose():
+    assert all(name.startswith("val/") for name in recipe.MONITORS)
+    offered = next(field for field in recipe.fields() if field.name == "monitor").kind.split("|")
+    assert tuple(offered) == recipe.MONITORS
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean ham10000"):
+        recipe.load("ham1000")
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", ""])
+def test_a_file_that_is_no_recipe_is_refused(content, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=r"r\.yaml"):
+        recipe.load(str(path))
+
+
+def test_an_unknown_section_is_refused(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({"optimizer": {"lr": 1}}), encoding="utf-8")
+
+    with pytest.raises(RecipeError, match="unknown field optimizer"):
+        recipe.load(str(path))
+
+
+def test_a_recipe_cannot_be_changed():
+    loaded = recipe.load("demo")
+
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.optimisation.lr = math.pi
