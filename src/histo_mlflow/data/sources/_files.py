@@ -96,7 +96,8 @@ def _indexed(files: pd.DataFrame, keys: pd.Series) -> pd.Series:
 
 def look_up(keys: pd.Series, paths: pd.Series) -> pd.Series:
     """The path of each key, "" where there is none."""
-    return keys.map(paths).fillna("").astype("str")
+    # Without any path the lookup is empty, and pandas would not put text into an empty float.
+    return keys.map(paths).astype("object").fillna("").astype("str")
 
 
 def as_relative(path: str) -> str:
