@@ -13,8 +13,10 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -60,10 +62,12 @@ def fill(
         total=len(items), desc="packing", unit=" images", disable=not progress, file=sys.stderr
     )
     with bar:
-        done = _in_turn(items, chunks, rule, pixels) if alone else None
-        done = done or _in_processes(items, chunks, rule, pixels, workers)
         problems = []
-        for count, found in done:
+        for count, found in (
+            _in_turn(items, chunks, rule, pixels)
+            if alone
+            else _in_processes(items, chunks, rule, pixels, workers)
+        ):
             bar.update(count)
             problems += found
     return sorted(problems)
@@ -100,14 +104,14 @@ def _in_processes(
 def _begin_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it: a killed parent cannot stop its pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 -- this runs in a worker only
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
 
-    def leave_with_parent() -> None:
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
         parent.join()
         os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def fill_chunk(
@@ -116,32 +120,38 @@ def fill_chunk(
     """Decode each item into its row, and return (row, reason) of those that cannot be decoded."""
     target = np.lib.format.open_memmap(pixels, mode="r+")
     problems = []
-    for item, row in zip(items, rows, strict=True):
-        try:
-            target[row] = _read(item, rule)
-        except ImageError as error:
-            problems.append((row, str(error)))
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+        for item, row in zip(items, rows, strict=True):
+            try:
+                if item.row is None:
+                    target[row] = decode(_read_file(item.path), rule)
+                else:
+                    target[row] = from_array(_read_row(item.path, item.row, files, stack), rule)
+            except ImageError as error:
+                problems.append((row, str(error)))
     return problems
 
 
-def _read(item: Item, rule: DecodeRule) -> Pixels:
-    if item.row is not None:
-        return from_array(_read_row(item.path, item.row), rule)
+def _read_file(path: Path) -> bytes:
     try:
-        data = item.path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
-    return decode(data, rule)
 
 
-def _read_row(path: Path, row: int) -> Pixels:
+def _read_row(path: Path, row: int, files: dict[Path, Any], stack: ExitStack) -> Pixels:
+    """Read one row; `files` keeps what is open, since opening takes longer than a row."""
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
-            pixels: Pixels = file[_HDF5_PIXELS][row]
+        if path not in files:
+            files[path] = stack.enter_context(h5py.File(path, "r"))[_HDF5_PIXELS]
+        pixels: Pixels = files[path][row]
     except (OSError, KeyError, ValueError, IndexError) as error:
-        raise ImageError(f"row {row} of {path.name} cannot be read ({error})") from error
+        # h5py's own text names the path of this machine.
+        reason = f"row {row} of {path.name} cannot be read ({type(error).__name__})"
+        raise ImageError(reason) from error
     return pixels
 
 

@@ -7,6 +7,8 @@ from histo_mlflow.data.sources import demo, folders, ham10000, pcam, spider_skin
 from histo_mlflow.data.sources._listing import Listing, Source, SourceOptions, not_found
 from histo_mlflow.errors import DataError
 
+__all__ = ["SOURCES", "Listing", "Source", "SourceOptions", "listing", "to_manifest"]
+
 SOURCES: dict[str, Source] = {
     "ham10000": ham10000.SOURCE,
     "pcam": pcam.SOURCE,
