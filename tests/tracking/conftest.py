@@ -1,0 +1,89 @@
+"""Real stores: a SQLite file for each test, one real `mlflow server` for a file of tests."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from histo_mlflow.tracking.store import Store, connect
+
+MLFLOW = Path(sys.executable).parent / "mlflow"
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as `connect` makes it; made once, since MLflow's schema takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(fresh_database: Path, tmp_path: Path) -> Store:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(fresh_database, path)
+    return connect(f"sqlite:///{path}")
+
+
+class Server:
+    """`mlflow server` in a process group of its own."""
+
+    def __init__(self, database: Path, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}"
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(str(MLFLOW), "server", "--host", "127.0.0.1", "--port", str(port)),
+                    *("--backend-store-uri", f"sqlite:///{database}", "--workers", "1"),
+                    *("--artifacts-destination", str(folder / "artifacts")),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float = 120.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise AssertionError(f"no server after {seconds} s: {self.log.read_text()[-3000:]}")
+
+    def signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server(fresh_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    database = folder / "mlflow.db"
+    shutil.copy(fresh_database, database)
+    running = Server(database, folder)
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.kill()

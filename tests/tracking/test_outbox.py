@@ -1,0 +1,118 @@
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from histo_mlflow.tracking.outbox import BATCH_POINTS, NotDeliveredError, Outbox, Point
+
+
+def points(n: int, start: int = 0) -> list[Point]:
+    return [Point("train/loss", float(i), 1_000 + i, i) for i in range(start, start + n)]
+
+
+class Recorder:
+    """A store that takes everything, unless it is told to fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Point]] = []
+        self.failure: NotDeliveredError | None = None
+        self.attempts = 0
+
+    def __call__(self, batch: Sequence[Point]) -> None:
+        self.attempts += 1
+        if self.failure is not None:
+            raise self.failure
+        self.batches.append(list(batch))
+
+    @property
+    def taken(self) -> list[Point]:
+        return [point for batch in self.batches for point in batch]
+
+
+def test_points_arrive_in_order_in_batches_that_the_store_takes() -> None:
+    store = Recorder()
+    outbox = Outbox(store)
+    outbox.put(points(2_500))
+    assert outbox.close(5.0) == 0
+    assert store.taken == points(2_500)
+    assert max(len(batch) for batch in store.batches) <= BATCH_POINTS
+
+
+def test_put_does_not_wait_for_a_store_that_hangs() -> None:
+    release = threading.Event()
+    outbox = Outbox(lambda _: (release.wait(10), None)[1])
+    start = time.monotonic()
+    for step in range(100):
+        outbox.put(points(10, step * 10))
+    assert time.monotonic() - start < 0.2
+    release.set()
+    assert outbox.close(5.0) == 0
+
+
+def test_points_of_an_outage_are_kept_and_sent_afterwards() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("down", permanent=False)
+    outbox = Outbox(store, retry_seconds=(0.01,))
+    outbox.put(points(3))
+    assert outbox.flush(0.2) == 3
+    assert outbox.reason == "down"
+    store.failure = None
+    assert outbox.close(5.0) == 0
+    assert store.taken == points(3)
+
+
+def test_an_outage_is_retried_ever_more_rarely_and_flush_wakes_the_sender() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("down", permanent=False)
+    outbox = Outbox(store, retry_seconds=(0.05, 60.0))
+    outbox.put(points(1))
+    time.sleep(0.4)
+    assert store.attempts == 2
+    store.failure = None
+    start = time.monotonic()
+    assert outbox.flush(5.0) == 0
+    assert time.monotonic() - start < 2.0
+    outbox.close(1.0)
+
+
+def test_close_gives_up_after_its_timeout_and_counts_what_is_left() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("down", permanent=False)
+    outbox = Outbox(store, retry_seconds=(0.05,))
+    outbox.put(points(7))
+    start = time.monotonic()
+    assert outbox.close(0.3) == 7
+    assert time.monotonic() - start < 1.0
+
+
+def test_a_refused_batch_is_lost_counted_and_does_not_block_the_next() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("no such run", permanent=True)
+    outbox = Outbox(store)
+    outbox.put(points(4))
+    assert outbox.flush(5.0) == 4
+    store.failure = None
+    outbox.put(points(2, 4))
+    assert outbox.close(5.0) == 4
+    assert store.taken == points(2, 4)
+    assert outbox.undelivered == 4
+
+
+def test_a_closed_outbox_takes_nothing() -> None:
+    outbox = Outbox(Recorder())
+    outbox.close(1.0)
+    with pytest.raises(RuntimeError, match="has ended"):
+        outbox.put(points(1))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_dies_of_a_bug_does_not_make_flush_wait() -> None:
+    def broken(_: Sequence[Point]) -> None:
+        raise ZeroDivisionError
+
+    outbox = Outbox(broken)
+    outbox.put(points(5))
+    start = time.monotonic()
+    assert outbox.flush(30.0) == 5
+    assert time.monotonic() - start < 2.0
