@@ -1,0 +1,177 @@
+"""Logging a model folder to MLflow, with the code that it needs.
+
+The logged model holds the folder, the file `serving_model.py`, which MLflow runs to make the model,
+and the parts of this package which that file leans on (`BUNDLED`). A server needs torch,
+torchvision, timm, pillow, numpy, pandas, safetensors and mlflow, not histo-mlflow.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import histo_mlflow
+from histo_mlflow.errors import TrackingError
+from histo_mlflow.registry.model_folder import Predictor
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+BUNDLED = ("__init__.py", "errors.py", "randomness.py", "vision", "models", "registry")
+REQUIREMENTS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pillow",
+    "numpy",
+    "pandas",
+    "safetensors",
+    "mlflow",
+)
+
+
+class Run(Protocol):
+    """The run that made the model; `tracking.run.TrackedRun` is one."""
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run."""
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment."""
+
+    @property
+    def tracking_uri(self) -> str:
+        """The store that both are in."""
+
+
+def log(
+    run: Run,
+    folder: Path,
+    example_image: bytes,
+    *,
+    name: str = "model",
+    step: int = 0,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Log a model folder as a pyfunc from code, attached to a run.
+
+    Args:
+        run: where it came from.
+        folder: from `write_model_folder`; read and tried on the example before anything is sent.
+        example_image: a JPEG, PNG or TIFF; becomes the input example, so it leaves this machine
+            with the model.
+        name: of the logged model within the run.
+        step: the epoch that the weights are from; MLflow copies the run's metrics of that step.
+        tags: of the logged model.
+
+    Returns:
+        The model's id: it is loaded and served as `models:/<id>`.
+
+    Raises:
+        ModelFolderError: see `read_model_folder`.
+        ImageError: the example cannot be decoded.
+        TrackingError: the store failed.
+    """
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    from histo_mlflow.registry.serving_model import ARTIFACT, COLUMN
+
+    client = MlflowClient(tracking_uri=run.tracking_uri)
+    with _mlflow_settings(run.tracking_uri), tempfile.TemporaryDirectory() as scratch:
+        # MLflow names the artifact after the folder that it copies.
+        settled = Path(shutil.copytree(folder, Path(scratch) / ARTIFACT, symlinks=True))
+        predictor = Predictor(settled)
+        predictor.predict_bytes([example_image])
+        try:
+            # Model.log would put it into the default experiment: it looks at the fluent run only.
+            made = client.create_logged_model(
+                run.experiment_id,
+                name=name,
+                source_run_id=run.run_id,
+                tags=dict(tags or {}),
+                model_type="image-classifier",
+            )
+            Model.log(
+                artifact_path=None,
+                flavor=mlflow.pyfunc,
+                name=name,
+                run_id=run.run_id,
+                model_id=made.model_id,
+                step=step,
+                python_model=str(Path(__file__).with_name("serving_model.py")),
+                artifacts={ARTIFACT: str(settled)},
+                code_paths=[str(bundle(Path(scratch)))],
+                signature=signature(predictor.classes),
+                input_example=pd.DataFrame({COLUMN: [example_image]}),
+                pip_requirements=requirements(),
+            )
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"the model could not be logged to run {run.run_id}: {str(error).splitlines()[0]}"
+            ) from error
+    return str(made.model_id)
+
+
+def signature(classes: Sequence[str]) -> "ModelSignature":
+    """One column of bytes in; the class and a probability for each class out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    label = ColSpec(DataType.string, "class")
+    values = [ColSpec(DataType.double, f"p_{name}") for name in classes]
+    return ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema([label, *values]))
+
+
+def requirements() -> list[str]:
+    """What a server installs, at the versions of this environment.
+
+    Without the local part of a version ("+cpu"), which the package index does not know.
+    """
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+
+
+def bundle(folder: Path) -> Path:
+    """Copy the part of this package that a served model needs to `folder/histo_mlflow`."""
+    source, target = Path(histo_mlflow.__file__).parent, folder / "histo_mlflow"
+    target.mkdir()
+    for name in BUNDLED:
+        if (source / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", ".*")
+            shutil.copytree(source / name, target / name, ignore=ignored)
+        else:
+            shutil.copyfile(source / name, target / name)
+    return target
+
+
+@contextmanager
+def _mlflow_settings(tracking_uri: str) -> Iterator[None]:
+    """Point MLflow's global functions at a store, and put back what was there.
+
+    `MLFLOW_UV_AUTO_DETECT`: in a folder with a `uv.lock`, MLflow would replace our requirements by
+    those of whatever project lies there.
+    """
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_UV_AUTO_DETECT")
+    before = {name: os.environ.get(name) for name in names}
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri)
+    os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

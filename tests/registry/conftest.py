@@ -1,0 +1,60 @@
+"""A small model folder with random weights, images for it, and a store to log it to."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histo_mlflow.models.build import build, specify
+from histo_mlflow.models.weights import save_weights
+from histo_mlflow.registry.model_folder import write_model_folder
+from histo_mlflow.tracking.run import TrackedRun, connect, start_run
+from histo_mlflow.vision.decode import DecodeRule
+
+
+def encoded(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def images() -> list[bytes]:
+    return [encoded(0), encoded(1, 64, "JPEG"), encoded(2, 33, "TIFF"), encoded(3)]
+
+
+def write(folder: Path, output: str = "softmax") -> Path:
+    classes = ("benign", "malignant") if output == "sigmoid" else ("a", "b&c", "d e")
+    spec = specify("resnet18", classes, image_px=32, output=output)
+    model = build(spec, seed=1)
+    weights = folder.parent / f"{folder.name}-weights.safetensors"
+    save_weights(model, weights)
+    write_model_folder(
+        folder,
+        spec=spec,
+        rule=DecodeRule(32),
+        weights_path=weights,
+        provenance={"run_id": "abc", "metrics": {"test/auc": 0.9}},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackedRun]:
+    """A run in a SQLite store, with a point at the steps 0 and 1."""
+    folder = tmp_path_factory.mktemp("registry-store")
+    store = connect(f"sqlite:///{folder / 'mlflow.db'}")
+    with start_run(store, "demo", "first", {"lr": 0.1}, {}, system_metrics=False) as started:
+        started.log_epoch(0, {"val/auc": 0.7})
+        started.log_epoch(1, {"val/auc": 0.8})
+        assert started.flush() == 0
+        yield started
