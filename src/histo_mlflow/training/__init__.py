@@ -1,0 +1,1 @@
+"""The step, the loop, the schedule and the ending of training; knows nothing of MLflow."""
