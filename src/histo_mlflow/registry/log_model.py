@@ -5,6 +5,7 @@ and the parts of this package which that file leans on (`BUNDLED`). A server nee
 torchvision, timm, pillow, numpy, pandas, safetensors and mlflow, not histo-mlflow.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -158,17 +159,22 @@ def _mlflow_settings(tracking_uri: str) -> Iterator[None]:
     """Point MLflow's global functions at a store, and put back what was there.
 
     `MLFLOW_UV_AUTO_DETECT`: in a folder with a `uv.lock`, MLflow would replace our requirements by
-    those of whatever project lies there.
+    those of whatever project lies there. Its talk and its bars of bytes are not for our users.
     """
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_UV_AUTO_DETECT")
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_UV_AUTO_DETECT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
     before = {name: os.environ.get(name) for name in names}
     import mlflow
 
     mlflow.set_tracking_uri(tracking_uri)
     os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    talk = logging.getLogger("mlflow")
+    level = talk.level
+    talk.setLevel(logging.WARNING)
     try:
         yield
     finally:
+        talk.setLevel(level)
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         for name, value in before.items():
             if value is None:

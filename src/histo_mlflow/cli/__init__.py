@@ -1,0 +1,56 @@
+"""The command line: `histo-mlflow`. It wires the parts together and holds no logic.
+
+Data goes to stdout, talk to stderr. Every mistake of a user is one plain sentence and exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+import histo_mlflow
+from histo_mlflow.cli.data import data
+from histo_mlflow.cli.options import normalise
+from histo_mlflow.cli.recipe import recipe
+from histo_mlflow.cli.train import train
+from histo_mlflow.errors import HistoMlflowError, Interrupted
+
+
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "token_normalize_func": normalise,
+    }
+)
+@click.version_option(histo_mlflow.__version__, prog_name="histo-mlflow")
+def cli() -> None:
+    """Train, compare and serve classifiers of medical image patches with MLflow."""
+
+
+cli.add_command(train)
+cli.add_command(data)
+cli.add_command(recipe)
+
+
+def main() -> None:
+    """Run the command line and turn every ending into an exit code."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except HistoMlflowError as error:
+        _leave(str(error), 1)
+    except click.ClickException as error:
+        _leave(error.format_message(), 1)
+    except click.Abort as abort:
+        # click turns every KeyboardInterrupt, and so our `Interrupted`, into this.
+        ended = abort.__cause__
+        if isinstance(ended, Interrupted):
+            _leave(str(ended), ended.exit_code)
+        _leave("interrupted", 130)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    click.echo(f"histo-mlflow: {sentence}", err=True)
+    sys.exit(code)

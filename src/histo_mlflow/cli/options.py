@@ -1,0 +1,74 @@
+"""Every recipe field as an option, and a help page that shows them section by section.
+
+`mlflow run . -P batch_size=64` passes `--batch_size 64` on, so underscores and dashes mean the same
+in every option (`normalise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import click
+
+from histo_mlflow.recipe import RecipeField, fields
+
+Command = Callable[..., Any]
+
+
+def normalise(token: str) -> str:
+    """`--batch_size` is `--batch-size`."""
+    return token.replace("_", "-")
+
+
+class RecipeCommand(click.Command):
+    """A command whose recipe options are listed under the names of their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options first, then a block for each section."""
+        blocks: dict[str, list[tuple[str, str]]] = {}
+        section_of = {field.name: field.section for field in fields()}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                block = section_of.get(parameter.name or "", "")
+                blocks.setdefault(f"Recipe, {block}" if block else "Options", []).append(record)
+        for title in sorted(blocks, key=lambda title: title != "Options"):
+            with formatter.section(title):
+                formatter.write_dl(blocks[title])
+
+
+def recipe_options(sections: Collection[str] | None = None) -> Callable[[Command], Command]:
+    """Add an option for each field of the given sections (all of them by default).
+
+    Values stay text: the recipe converts and judges them, so that all mistakes are told at once.
+    An option that was not given is None and leaves the recipe's own value.
+    """
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(fields()):
+            if sections is None or field.section in sections:
+                command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def given(options: dict[str, str | None]) -> dict[str, str]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _option(field: RecipeField) -> Callable[[Command], Command]:
+    return click.option(
+        f"--{normalise(field.name)}",
+        field.name,
+        default=None,
+        metavar=field.kind,
+        help=f"{field.description} [{_default(field)}]",
+    )
+
+
+def _default(field: RecipeField) -> str:
+    if field.default is None or field.default == {}:
+        return "unset"
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)

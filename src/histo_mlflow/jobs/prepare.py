@@ -1,0 +1,186 @@
+"""From a recipe to packed pixels and splits: everything before the first weight moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+
+from histo_mlflow.data.batches import PackedDataset
+from histo_mlflow.data.checks import Finding, Level, check, worst
+from histo_mlflow.data.fingerprint import data_digest
+from histo_mlflow.data.manifest import Manifest
+from histo_mlflow.data.pack import Item, Pack, pack_images
+from histo_mlflow.data.scan import scan
+from histo_mlflow.data.sources import Listing, SourceOptions, listing, to_manifest
+from histo_mlflow.data.sources.demo import generate
+from histo_mlflow.data.splits import (
+    Splits,
+    kfold_by_group,
+    split_as_given,
+    split_by_group,
+    split_by_row,
+)
+from histo_mlflow.errors import DataError
+from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.paths import cache_dir
+from histo_mlflow.recipe import Recipe
+from histo_mlflow.vision.decode import DecodeRule
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A data set as it lies there, and what is to be said of it."""
+
+    listing: Listing
+    scanned: pd.DataFrame
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that may be trained on."""
+
+    manifest: Manifest
+    findings: Sequence[Finding]
+    splits: Splits
+    digest: str
+    pack: Pack
+
+    def dataset(self, split: str) -> PackedDataset:
+        """The images of one split, in the order of the manifest."""
+        rows = self.splits.rows(split)
+        return PackedDataset(self.pack.path, rows, self.manifest.targets()[rows])
+
+
+def inspect(recipe: Recipe, *, talk: Talk) -> Inspected:
+    """Find the data set's files, read every one once, and check everything.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    data = recipe.data
+    root = _root(recipe, talk=talk)
+    found = listing(
+        data.source,
+        root,
+        SourceOptions(
+            metadata_csv=data.metadata_csv,
+            image_column=data.image_column,
+            class_column=data.class_column,
+            group_column=data.group_column,
+            placeholder_labels=data.placeholder_labels,
+        ),
+    )
+    scanned = scan(found, cache_dir(), progress=talk.bars)
+    return Inspected(found, scanned, check(found, scanned))
+
+
+def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
+    """Check, split and pack a recipe's data set.
+
+    Raises:
+        DataError: the data set is not there, or a check says FAIL.
+        SplitError: it cannot be divided as asked.
+    """
+    inspected = inspect(recipe, talk=talk)
+    for finding in inspected.findings:
+        if finding.level is not Level.PASS:
+            talk.say(str(finding.level), f"{finding.check}: {finding.message}")
+    if worst(inspected.findings) is Level.FAIL:
+        failed = [f for f in inspected.findings if f.level is Level.FAIL]
+        raise DataError(
+            f"the data set fails {len(failed)} of {len(inspected.findings)} checks, so nothing was "
+            f"trained: {'; '.join(f'{f.check}: {f.message}' for f in failed)} "
+            "(`histo-mlflow data check` lists all)"
+        )
+    manifest = to_manifest(inspected.listing)
+    groups = manifest.table["group"].nunique()
+    talk.say(
+        "data",
+        f"{len(manifest.table):,} images, {len(manifest.classes)} classes, "
+        f"{groups:,} {manifest.group_kind} groups in {manifest.root}",
+    )
+    splits = divide(manifest, recipe)
+    counts = splits.counts()["images"]
+    talk.say(
+        "split",
+        f"by {splits.kind}: "
+        + ", ".join(f"{name} {n:,}" for name, n in counts.items())
+        + (" - LEAKS between splits, scores will flatter" if splits.leaking else ""),
+    )
+    pack = _packed(manifest, inspected.scanned, recipe, talk=talk)
+    return Prepared(
+        manifest, inspected.findings, splits, data_digest(manifest, inspected.scanned), pack
+    )
+
+
+def divide(manifest: Manifest, recipe: Recipe) -> Splits:
+    """Split a manifest as the recipe says."""
+    split, table = recipe.split, manifest.table
+    ids, labels, groups = (table[column].tolist() for column in ("id", "label", "group"))
+    if split.folds is not None:
+        return kfold_by_group(
+            ids,
+            labels,
+            groups,
+            folds=split.folds,
+            fold=split.fold,
+            val_fraction=split.val_fraction,
+            seed=split.split_seed,
+        )
+    if split.split == "given":
+        return split_as_given(
+            ids,
+            labels,
+            groups,
+            table["given_split"].tolist(),
+            val_fraction=split.val_fraction,
+            seed=split.split_seed,
+        )
+    how = split_by_row if split.split == "row" else split_by_group
+    return how(
+        ids,
+        labels,
+        groups,
+        val_fraction=split.val_fraction,
+        test_fraction=split.test_fraction,
+        seed=split.split_seed,
+    )
+
+
+def decode_rule(recipe: Recipe) -> DecodeRule:
+    """The one rule from bytes to pixels, for training and for serving."""
+    pixels = recipe.pixels
+    return DecodeRule(image_px=pixels.image_px, fit=pixels.fit, crop_px=pixels.crop_px)
+
+
+def _root(recipe: Recipe, *, talk: Talk) -> Path:
+    data = recipe.data
+    if data.source == "demo":
+        root = cache_dir() / "demo" / f"synthetic-{data.demo_images}"
+        return generate(root, data.demo_images, seed=0)
+    return Path("data") / recipe.name if data.data_dir == "auto" else Path(data.data_dir)
+
+
+def _packed(manifest: Manifest, scanned: pd.DataFrame, recipe: Recipe, *, talk: Talk) -> Pack:
+    started = perf_counter()
+    table = manifest.table
+    rows = table["row"].fillna(-1).astype("int64")
+    items = [
+        Item(id=str(name), path=manifest.root / str(path), row=None if row < 0 else int(row))
+        for name, path, row in zip(table["id"], table["path"], rows, strict=True)
+    ]
+    digests = table["path"].map(scanned.set_index("path")["sha256"]).tolist()
+    pack = pack_images(items, digests, decode_rule(recipe), cache_dir(), progress=talk.bars)
+    size_mb = np.prod(pack.pixels().shape) / 1e6
+    talk.say(
+        "pixels",
+        f"{pack.n:,} x {pack.image_px} px packed ({size_mb:,.0f} MB, "
+        f"{perf_counter() - started:.1f} s)",
+    )
+    return pack

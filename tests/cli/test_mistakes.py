@@ -1,0 +1,113 @@
+"""Wrong input: one plain sentence on stderr, exit code 1, and no run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HISTO = Path(sys.executable).parent / "histo-mlflow"
+
+MISTAKES = {
+    "unknown option": (["--lrr", "1"], "No such option '--lrr'"),
+    "unknown dataset": (["--dataset", "ham1000"], "did you mean ham10000?"),
+    "recipe file that is not there": (["--dataset", "mine.yaml"], "no recipe file at mine.yaml"),
+    "text for a number": (["--lr", "fast"], "lr should be a valid number, got 'fast'"),
+    "negative rate": (["--lr", "-1"], "lr should be greater than 0"),
+    "no epochs": (["--epochs", "0"], "epochs should be greater than or equal to 1"),
+    "fraction over one": (["--val_fraction", "1.5"], "val_fraction should be less than 1"),
+    "splits that leave nothing": (
+        ["--val_fraction", "0.5", "--test_fraction", "0.5"],
+        "leave nothing to train on",
+    ),
+    "fold without folds": (["--fold", "2"], "fold=2 needs folds"),
+    "unknown policy": (["--policy", "flipz"], "flips"),
+    "crop without its size": (["--fit", "crop"], "crop_px belongs to fit=crop"),
+    "unknown model": (["--model", "resnet19"], "resnet1"),
+    "unknown stage": (["--group_lrs", "layer9=1e-3"], "layer4"),
+    "weights that are not there": (["--weights", "no.safetensors"], "no.safetensors"),
+    "a sigmoid for seven classes": (
+        ["--dataset", "HAM", "--output", "sigmoid"],
+        "sigmoid",
+    ),
+    "data that is not there": (
+        ["--dataset", "ham10000", "--data_dir", "nowhere"],
+        "HAM10000_metadata.csv",
+    ),
+    "a device that is not there": (["--device", "cuda:7"], "cuda"),
+    "a device that does not exist": (["--device", "gpu"], "should be auto, cpu, mps, cuda"),
+    "a store that is a folder": (["--tracking_uri", "./mlruns"], "sqlite:///mlflow.db"),
+    "a server that is not there": (
+        ["--tracking_uri", "http://127.0.0.1:9"],
+        "the connection was refused",
+    ),
+    "monitoring the test split": (["--monitor", "test/auc"], "monitor should be 'val/auc'"),
+    "stage rates that cannot be read": (["--group_lrs", "head"], "should be written stage=rate"),
+    "a table column that is not there": (
+        ["--dataset", "SPIDER", "--class_column", "tissue"],
+        "tissue",
+    ),
+    "an id for a number": (["--seed", "one"], "seed should be a valid integer"),
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder to stand in, with a tiny HAM10000 and a tiny SPIDER-Skin."""
+    import layouts
+
+    folder = tmp_path_factory.mktemp("mistakes")
+    layouts.build_ham10000(folder / "ham")
+    layouts.build_spider(folder / "spider")
+    return folder
+
+
+def arguments(words, work):
+    known = {
+        "HAM": ["ham10000", "--data_dir", str(work / "ham"), "--weights", "none"],
+        "SPIDER": ["spider_skin", "--data_dir", str(work / "spider"), "--weights", "none"],
+    }
+    return [part for word in words for part in known.get(word, [word])]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_plain_sentence(name, work):
+    words, said = MISTAKES[name]
+    words = arguments(words, work)
+    if "--weights" not in words:
+        words += ["--weights", "none"]
+    if "--dataset" not in words:
+        words += ["--demo_images", "200"]
+    done = subprocess.run(
+        [HISTO, "train", *words], cwd=work, capture_output=True, text=True, timeout=120
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("histo-mlflow: ") == 1
+    assert done.stdout == ""
+    assert not (work / "runs").exists()
+
+
+def test_a_wrong_command_is_one_plain_sentence(work):
+    done = subprocess.run([HISTO, "trian"], cwd=work, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "histo-mlflow: No such command 'trian'. Did you mean 'train'?\n"
+
+
+def test_missing_weights_say_how_to_get_them_and_are_never_replaced_by_random_ones(work):
+    """No network here: ImageNet weights cannot be had."""
+    done = subprocess.run(
+        [HISTO, "train", "--weights", "imagenet", "--demo_images", "200"],
+        cwd=work,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**__import__("os").environ, "HTTPS_PROXY": "http://127.0.0.1:9", "TORCH_HOME": str(work)},
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "weights=none" in done.stderr
+    assert not (work / "runs").exists()

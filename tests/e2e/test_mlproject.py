@@ -1,0 +1,193 @@
+"""`mlflow run .` as a user types it, with real processes and a real SQLite store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+TINY = ["-P", "epochs=2", "-P", "image_px=32", "-P", "demo_images=200", "-P", "batch_size=16"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def environment(store):
+    """What a shell with the environment activated has."""
+    return {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": store,
+    }
+
+
+def mlflow_run(store, tmp_path, *arguments, manager="local", timeout=240):
+    return subprocess.run(
+        [BIN / "mlflow", "run", str(ROOT), "--env-manager", manager, *arguments],
+        cwd=tmp_path,
+        env=environment(store),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def only_run(store):
+    client = MlflowClient(store)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    assert len(runs) == 1
+    return client, runs[0]
+
+
+@pytest.fixture(autouse=True)
+def runs_folder_of_the_checkout_stays_clean(tmp_path, monkeypatch):
+    """A local project runs in its own folder; the test's files go elsewhere."""
+    monkeypatch.setenv("HISTO_MLFLOW_RUNS", str(tmp_path / "runs"))
+
+
+def test_the_main_job_leaves_a_whole_run(store, tmp_path):
+    """Params, per-epoch curves, device facts, pictures, predictions and a model."""
+    done = mlflow_run(store, tmp_path, *TINY)
+    assert done.returncode == 0, done.stderr
+
+    client, run = only_run(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["histo.ending"] == "finished"
+    assert run.data.params["epochs"] == "2"
+    assert run.data.params["lr"] == "0.001"
+    assert run.data.params["dataset"] == "demo"
+    for name in ("train/loss", "val/loss", "train/auc", "val/auc", "val/accuracy", "lr"):
+        assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == [1, 2], name
+    assert 0 <= run.data.metrics["test/auc"] <= 1
+    assert run.data.tags["histo.data.label_source"] == "synthetic"
+    assert run.data.tags["histo.promotable"] == "false"
+    assert {"device.device", "device.torch", "device.precision"} <= set(run.data.tags)
+    assert run.inputs.dataset_inputs[0].dataset.name == "demo"
+    top = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    assert {"recipe.yaml", "history.json", "predictions.parquet", "data", "figures"} <= top
+    figures = {entry.path for entry in client.list_artifacts(run.info.run_id, "figures")}
+    assert figures == {
+        f"figures/{name}.png"
+        for name in ("samples", "augmented", "learning_curves", "roc", "confusion")
+    }
+    assert run.outputs.model_outputs, "no model was logged"
+
+
+def test_a_wrong_value_fails_the_run_that_mlflow_made_and_makes_no_other(store, tmp_path):
+    done = mlflow_run(store, tmp_path, "-P", "lr=fast")
+
+    assert done.returncode == 1
+    assert "lr should be a valid number, got 'fast'" in done.stderr
+    assert "Traceback" not in done.stderr
+    _, run = only_run(store)
+    assert run.info.status == "FAILED"
+
+
+def test_the_check_entry_point_answers(store, tmp_path):
+    good = mlflow_run(store, tmp_path, "-e", "check")
+    bad = mlflow_run(store, tmp_path, "-e", "check", "-P", "dataset=ham10000", "-P", "data_dir=no")
+
+    assert good.returncode == 0, good.stderr
+    assert "PASS" in good.stdout
+    assert bad.returncode == 1
+    assert "HAM10000_metadata.csv" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_ends_the_run_as_killed(number, code, store, tmp_path):
+    """Within seconds, with the exit code a shell expects; never FINISHED."""
+    command = [BIN / "histo-mlflow", "train", "--demo_images", "200", "--epochs", "500"]
+    process = subprocess.Popen(
+        [*command, "--image_px", "32", "--runs_dir", str(tmp_path / "runs")],
+        cwd=tmp_path,
+        env=environment(store),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.startswith("epoch"):
+            break
+    started = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == code, said
+    assert time.monotonic() - started < 10
+    _, run = only_run(store)
+    assert (run.info.status, run.data.tags["histo.ending"]) == ("KILLED", "interrupted")
+
+
+def test_a_training_that_fails_is_failed(store, tmp_path):
+    """A rate that explodes: the run says FAILED and why."""
+    done = subprocess.run(
+        [
+            *(BIN / "histo-mlflow", "train", "--demo_images", "200", "--image_px", "32"),
+            *("--lr", "1e30", "--optimiser", "sgd", "--schedule", "constant"),
+            *("--runs_dir", str(tmp_path / "runs")),
+        ],
+        cwd=tmp_path,
+        env=environment(store),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert done.returncode == 1
+    assert "the loss became" in done.stderr
+    _, run = only_run(store)
+    assert (run.info.status, run.data.tags["histo.ending"]) == ("FAILED", "failed")
+    assert "lower lr" in run.data.tags["histo.cause"]
+
+
+def test_the_result_as_json_is_all_of_stdout(store, tmp_path):
+    done = subprocess.run(
+        [
+            *(BIN / "histo-mlflow", "train", "--demo_images", "200", "--image_px", "32"),
+            *("--epochs", "1", "--json", "--runs_dir", str(tmp_path / "runs")),
+        ],
+        cwd=tmp_path,
+        env=environment(store),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+
+    _, run = only_run(store)
+    assert result["run_id"] == run.info.run_id
+    assert result["test"]["auc"] == pytest.approx(run.data.metrics["test/auc"])
+    assert (tmp_path / "runs" / run.info.run_id / "model" / "model.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_uv_builds_the_environment_from_conda_yaml(store, tmp_path):
+    """The real thing: `--env-manager uv` installs everything and trains."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    done = subprocess.run(
+        [BIN / "mlflow", "run", str(clone), "--env-manager", "uv", *TINY],
+        cwd=tmp_path,
+        env={**environment(store), "MLFLOW_ENV_ROOT": str(tmp_path / "envs")},
+        capture_output=True,
+        text=True,
+        timeout=1400,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    _, run = only_run(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["histo.ending"] == "finished"
