@@ -4,9 +4,9 @@
 
 The notebook is rebuilt with its mistakes: the optimiser never gets the early stages; `eval()` is
 never called, so that BatchNorm normalises with (and learns from) validation and test batches and
-dropout stays on while judging; the training images are augmented once; accuracy stops. The recipe is
-`experiments/benign_malignant.yaml`. Each seed draws its own 60/20/20 split; both ways get it. The
-interval is a paired bootstrap over the test images of each seed. n: seeds x test images, printed.
+dropout stays on while judging; the training images are augmented once; accuracy stops. The recipe
+is `experiments/benign_malignant.yaml`. Each seed draws its own 60/20/20 split; both ways get it.
+The interval is a paired bootstrap over the test images of each seed. n: seeds x test images, printed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from time import perf_counter
 import click
 import numpy as np
 import torch
-from _timing import machine
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from _timing import machine
 from histo_mlflow import recipe as recipes
 from histo_mlflow.data.batches import PackedDataset, batches, epoch_order
 from histo_mlflow.jobs.outcome import epoch_measure
@@ -37,8 +37,8 @@ from histo_mlflow.training.judging import predict_logits
 from histo_mlflow.training.loop import fit
 from histo_mlflow.vision.augment import augment
 
-# The notebook's stages and rates, on a ResNet and on what corresponds in an EfficientNet: the last
-# two fifths of the backbone at 1e-3. In the notebook the rest is left out; in the recipe it gets 1e-4.
+# The notebook's stages at 1e-3, on a ResNet and on what corresponds in an EfficientNet. The stages
+# before them are left out in the notebook; in the recipe they get 1e-4.
 LATE_STAGES = {
     "resnet": ("layer3", "layer4"),
     "efficientnet": ("blocks.3", "blocks.4", "blocks.5", "blocks.6", "conv_head"),
@@ -57,10 +57,12 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
+        """Share of right answers at 0.5."""
         return float(((self.scores > 0.5) == self.targets).mean())
 
     @property
     def auc(self) -> float:
+        """Area under the ROC curve."""
         return float(roc_auc_score(self.targets, self.scores))
 
 
@@ -190,7 +192,9 @@ def main(data_dir: str, weights: str, model: str, image_px: int, epochs: int, se
     late = ",".join(f"{stage}=1e-3" for stage in late_stages(model))
     pairs = []
     print(f"# Notebook against recipe, {model} at {image_px} px\n\n{machine()}\n")
-    print("| seed | n test | way | accuracy | AUC | epochs | seconds |\n|---|---|---|---|---|---|---|")
+    print(
+        "| seed | n test | way | accuracy | AUC | epochs | seconds |\n|---|---|---|---|---|---|---|"
+    )
     for seed in range(seeds):
         ready = get_ready(
             recipes.load(
@@ -221,7 +225,9 @@ def main(data_dir: str, weights: str, model: str, image_px: int, epochs: int, se
         ("accuracy", lambda targets, scores: float(((scores > 0.5) == targets).mean())),
     ):
         mean, low, high = paired_interval(pairs, statistic)
-        print(f"\n{name}: recipe minus notebook {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+        print(
+            f"\n{name}: recipe minus notebook {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+        )
 
 
 if __name__ == "__main__":

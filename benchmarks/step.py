@@ -53,7 +53,7 @@ def planned(
     plan: DevicePlan, images: torch.Tensor, targets: torch.Tensor, steps: int
 ) -> Callable[[], None]:
     """Steps as the project takes them: uint8 in, the plan's precision and memory format."""
-    layout = torch.channels_last if plan.channels_last else torch.contiguous_format
+    layout = plan.memory_format
     model = build(specify("resnet18", [str(n) for n in range(CLASSES)], image_px=PX))
     model = model.to(plan.device).to(memory_format=layout).train()
     batch = images.to(memory_format=layout)

@@ -1,6 +1,7 @@
 """Ground rules of every test: nothing leaves the machine, nothing is left behind."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,3 +48,21 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.fail(f"HISTO_MLFLOW_REALDATA names {folder}, which is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as `connect` makes it; made once, since MLflow's schema takes seconds."""
+    from histo_mlflow.tracking.store import connect
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store_uri(fresh_database: Path, tmp_path: Path) -> str:
+    """A fresh SQLite store of this test."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(fresh_database, path)
+    return f"sqlite:///{path}"

@@ -89,9 +89,9 @@ def test_the_recipe_reaches_only_jobs_and_the_command_line():
 
 def test_training_knows_nothing_of_mlflow():
     for path in (PACKAGE / "training").rglob("*.py"):
-        assert "mlflow" not in path.read_text(encoding="utf-8").replace("histo_mlflow", "").lower().replace(
-            "knows nothing of mlflow", ""
-        ), path
+        assert "mlflow" not in path.read_text(encoding="utf-8").replace(
+            "histo_mlflow", ""
+        ).lower().replace("knows nothing of mlflow", ""), path
 
 
 def test_help_needs_neither_torch_nor_mlflow():

@@ -64,7 +64,7 @@ def test_mlproject_uses_conda_yaml_and_commands_that_exist():
 
 
 def test_mlproject_defaults_are_the_recipe_defaults():
-    """A declared default is passed always, so it must not silently beat every recipe's own value."""
+    """A declared default is always passed, so it must not beat a recipe's own value in silence."""
     parameters = MLPROJECT["entry_points"]["main"]["parameters"]
     defaults = {field.name: field.default for field in recipe.fields()}
     for name, entry in parameters.items():

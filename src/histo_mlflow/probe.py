@@ -134,9 +134,7 @@ def _block(
     inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
     return [
-        nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-        ),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     ]

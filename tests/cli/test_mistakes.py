@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import layouts
+from histo_mlflow.cli import main
+
 HISTO = Path(sys.executable).parent / "histo-mlflow"
 
 MISTAKES = {
@@ -52,62 +55,71 @@ MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder to stand in, with a tiny HAM10000 and a tiny SPIDER-Skin."""
-    import layouts
-
+def data_sets(tmp_path_factory):
+    """A tiny HAM10000 and a tiny SPIDER-Skin."""
     folder = tmp_path_factory.mktemp("mistakes")
     layouts.build_ham10000(folder / "ham")
     layouts.build_spider(folder / "spider")
     return folder
 
 
-def arguments(words, work):
+@pytest.fixture
+def say(monkeypatch, capsys, store_uri, tmp_path):
+    """Run the command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["histo-mlflow", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return (left.value.code, *capsys.readouterr())
+
+    return run
+
+
+def arguments(words, data_sets):
     known = {
-        "HAM": ["ham10000", "--data_dir", str(work / "ham"), "--weights", "none"],
-        "SPIDER": ["spider_skin", "--data_dir", str(work / "spider"), "--weights", "none"],
+        "HAM": ["ham10000", "--data_dir", str(data_sets / "ham"), "--weights", "none"],
+        "SPIDER": ["spider_skin", "--data_dir", str(data_sets / "spider"), "--weights", "none"],
     }
-    return [part for word in words for part in known.get(word, [word])]
+    given = [part for word in words for part in known.get(word, [word])]
+    if "--weights" not in given:
+        given += ["--weights", "none"]
+    return given if "--dataset" in given else [*given, "--demo_images", "120"]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_plain_sentence(name, work):
+def test_a_mistake_is_one_plain_sentence(name, say, data_sets, tmp_path):
     words, said = MISTAKES[name]
-    words = arguments(words, work)
-    if "--weights" not in words:
-        words += ["--weights", "none"]
-    if "--dataset" not in words:
-        words += ["--demo_images", "200"]
-    done = subprocess.run(
-        [HISTO, "train", *words], cwd=work, capture_output=True, text=True, timeout=120
-    )
 
-    assert done.returncode == 1, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("histo-mlflow: ") == 1
-    assert done.stdout == ""
-    assert not (work / "runs").exists()
+    code, out, err = say("train", *arguments(words, data_sets))
+
+    assert code == 1, err
+    assert said in err
+    assert "Traceback" not in err
+    assert err.count("histo-mlflow: ") == 1
+    assert out == ""
+    assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_command_is_one_plain_sentence(work):
-    done = subprocess.run([HISTO, "trian"], cwd=work, capture_output=True, text=True)
+def test_a_wrong_command_is_one_plain_sentence():
+    """The real console command, as its own process."""
+    done = subprocess.run([HISTO, "trian"], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "histo-mlflow: No such command 'trian'. Did you mean 'train'?\n"
 
 
-def test_missing_weights_say_how_to_get_them_and_are_never_replaced_by_random_ones(work):
-    """No network here: ImageNet weights cannot be had."""
-    done = subprocess.run(
-        [HISTO, "train", "--weights", "imagenet", "--demo_images", "200"],
-        cwd=work,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**__import__("os").environ, "HTTPS_PROXY": "http://127.0.0.1:9", "TORCH_HOME": str(work)},
-    )
+def test_missing_weights_say_how_to_get_them_and_are_never_replaced_by_random_ones(
+    say, monkeypatch, tmp_path
+):
+    """Without a network ImageNet weights cannot be had."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
-    assert done.returncode == 1, done.stderr
-    assert "weights=none" in done.stderr
-    assert not (work / "runs").exists()
+    code, _, err = say("train", "--weights", "imagenet", "--demo_images", "120")
+
+    assert code == 1, err
+    assert "weights=none" in err
+    assert not (tmp_path / "runs").exists()

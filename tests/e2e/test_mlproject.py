@@ -17,8 +17,8 @@ TINY = ["-P", "epochs=2", "-P", "image_px=32", "-P", "demo_images=200", "-P", "b
 
 
 @pytest.fixture
-def store(tmp_path):
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def store(store_uri):
+    return store_uri
 
 
 def environment(store):

@@ -19,19 +19,9 @@ from histo_mlflow.tracking.store import Store, connect
 MLFLOW = Path(sys.executable).parent / "mlflow"
 
 
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as `connect` makes it; made once, since MLflow's schema takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def store(fresh_database: Path, tmp_path: Path) -> Store:
-    path = tmp_path / "mlflow.db"
-    shutil.copy(fresh_database, path)
-    return connect(f"sqlite:///{path}")
+def store(store_uri: str) -> Store:
+    return connect(store_uri)
 
 
 class Server:

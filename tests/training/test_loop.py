@@ -1,4 +1,4 @@
-"""The loop on tiny real pixels: what it records, what it freezes, and that it is a pure function."""
+"""The loop on tiny pixels: what it records, what it freezes, and that it is a pure function."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,9 @@ def settings(**changes):
 
 
 def state(*, lr=1e-3, ema=0.0, patience=None, monitor="val/loss", seed=0):
-    spec = specify("resnet18", ("dark", "bright"), head="hidden", hidden=8, dropout=0.5, image_px=PX)
+    spec = specify(
+        "resnet18", ("dark", "bright"), head="hidden", hidden=8, dropout=0.5, image_px=PX
+    )
     model = build(spec, seed)
     groups = parameter_groups(model, lr=lr, weight_decay=0.01)
     return LoopState(

@@ -29,7 +29,7 @@ def check(dataset: str, quiet: bool, as_json: bool, **overrides: str | None) -> 
     is FAIL. What did not change since the last time is not read again.
     """
     from histo_mlflow.data.checks import Level, render, to_json, worst
-    from histo_mlflow.jobs.prepare import inspect
+    from histo_mlflow.jobs.inspect import inspect
     from histo_mlflow.jobs.talk import Talk
     from histo_mlflow.recipe import load
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
 from histo_mlflow.data.batches import PackedDataset
-from histo_mlflow.data.checks import Finding, Level, check, worst
+from histo_mlflow.data.checks import Finding, Level, worst
 from histo_mlflow.data.fingerprint import data_digest
 from histo_mlflow.data.manifest import Manifest
 from histo_mlflow.data.pack import Item, Pack, pack_images
-from histo_mlflow.data.scan import scan
-from histo_mlflow.data.sources import Listing, SourceOptions, listing, to_manifest
-from histo_mlflow.data.sources.demo import generate
+from histo_mlflow.data.sources import to_manifest
 from histo_mlflow.data.splits import (
     Splits,
     kfold_by_group,
@@ -26,19 +23,11 @@ from histo_mlflow.data.splits import (
     split_by_row,
 )
 from histo_mlflow.errors import DataError
+from histo_mlflow.jobs.inspect import inspect
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.vision.decode import DecodeRule
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """A data set as it lies there, and what is to be said of it."""
-
-    listing: Listing
-    scanned: pd.DataFrame
-    findings: Sequence[Finding]
 
 
 @dataclass(frozen=True)
@@ -55,29 +44,6 @@ class Prepared:
         """The images of one split, in the order of the manifest."""
         rows = self.splits.rows(split)
         return PackedDataset(self.pack.path, rows, self.manifest.targets()[rows])
-
-
-def inspect(recipe: Recipe, *, talk: Talk) -> Inspected:
-    """Find the data set's files, read every one once, and check everything.
-
-    Raises:
-        DataError: the data set is not there.
-    """
-    data = recipe.data
-    root = _root(recipe, talk=talk)
-    found = listing(
-        data.source,
-        root,
-        SourceOptions(
-            metadata_csv=data.metadata_csv,
-            image_column=data.image_column,
-            class_column=data.class_column,
-            group_column=data.group_column,
-            placeholder_labels=data.placeholder_labels,
-        ),
-    )
-    scanned = scan(found, cache_dir(), progress=talk.bars)
-    return Inspected(found, scanned, check(found, scanned))
 
 
 def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
@@ -157,14 +123,6 @@ def decode_rule(recipe: Recipe) -> DecodeRule:
     """The one rule from bytes to pixels, for training and for serving."""
     pixels = recipe.pixels
     return DecodeRule(image_px=pixels.image_px, fit=pixels.fit, crop_px=pixels.crop_px)
-
-
-def _root(recipe: Recipe, *, talk: Talk) -> Path:
-    data = recipe.data
-    if data.source == "demo":
-        root = cache_dir() / "demo" / f"synthetic-{data.demo_images}"
-        return generate(root, data.demo_images, seed=0)
-    return Path("data") / recipe.name if data.data_dir == "auto" else Path(data.data_dir)
 
 
 def _packed(manifest: Manifest, scanned: pd.DataFrame, recipe: Recipe, *, talk: Talk) -> Pack:

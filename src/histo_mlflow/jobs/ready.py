@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from histo_mlflow.device import DevicePlan, device_facts, plan_device
+from histo_mlflow.device import DevicePlan, device_facts, keep_freed_memory, plan_device
+from histo_mlflow.errors import DeviceError
 from histo_mlflow.jobs.prepare import Prepared, prepare
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.models.build import Classifier, build, specify
@@ -62,17 +64,19 @@ def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
     Raises:
         HistoMlflowError: see the stages.
     """
+    _refuse_several_processes()
     machine = recipe.machine
     # Names and device first: they cost nothing, and the data may take minutes to read.
     chosen_policy = _policy(recipe)
     plan = plan_device(machine.device, machine.precision, machine.memory_format, machine.threads)
     plan.use_threads()
+    if plan.device == "cpu":
+        keep_freed_memory()
     talk.say("device", f"{plan.device}, {plan.threads} threads; {'; '.join(plan.reasons)}")
     prepared = prepare(recipe, talk=talk)
     model, weights = _model(recipe, prepared.manifest.classes)
     talk.say("model", f"{model.spec.name}, weights: {weights.source}")
-    memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
-    model = model.to(plan.device).to(memory_format=memory_format)
+    model = model.to(plan.device).to(memory_format=plan.memory_format)
     return Ready(
         recipe=recipe,
         prepared=prepared,
@@ -82,6 +86,16 @@ def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
         weights=weights,
         provenance=collect(Path.cwd(), sys.argv),
     )
+
+
+def _refuse_several_processes() -> None:
+    """Under torchrun each process would train alone, in silence, and log its own run."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise DeviceError(
+            f"training runs in one process and was started in {processes} (WORLD_SIZE): start it "
+            "without torchrun"
+        )
 
 
 def _policy(recipe: Recipe) -> Policy:

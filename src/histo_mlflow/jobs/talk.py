@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from tqdm import tqdm
 
-from histo_mlflow.training.loop import StepRecord
+if TYPE_CHECKING:
+    from histo_mlflow.training.loop import StepRecord
 
 LOSS_EVERY_SECONDS = 0.5
 
@@ -36,11 +37,11 @@ class Talk:
 
 
 class EpochBar:
-    """Follows the loop's step records; reads the loss rarely, since reading waits for the device."""
+    """Follows the loop's step records; reads the loss rarely, as reading waits for the device."""
 
     def __init__(self, epochs: int, *, shown: bool) -> None:
         self._epochs, self._shown = epochs, shown
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._loss_read_at = 0.0
 
     def __call__(self, record: StepRecord) -> None:
@@ -48,14 +49,13 @@ class EpochBar:
         if not self._shown:
             return
         if self._bar is None:
-            bar: tqdm[None] = tqdm(
+            self._bar = tqdm(
                 total=record.steps * record.images,
                 desc=f"epoch {record.epoch}/{self._epochs}",
                 unit="img",
                 leave=False,
                 file=sys.stderr,
             )
-            self._bar = bar
         self._bar.update(record.images)
         if self._bar.last_print_t - self._loss_read_at > LOSS_EVERY_SECONDS:
             self._loss_read_at = self._bar.last_print_t

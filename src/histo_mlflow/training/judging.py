@@ -26,6 +26,7 @@ def predict_logits(
     order = np.arange(len(dataset), dtype=np.int64)
     with torch.inference_mode(), plan.autocast():
         for batch in batches(dataset, order, batch_size, drop_last=False, device=plan.device):
-            parts.append(model(batch.images).float())
+            images = batch.images.contiguous(memory_format=plan.memory_format)
+            parts.append(model(images).float())
     model.train(was_training)
     return torch.cat(parts).cpu().double().numpy()

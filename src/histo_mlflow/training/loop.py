@@ -30,7 +30,7 @@ from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, augment
 
 Measure = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
-"""(targets int64 (n,), logits float64 (n, K) or (n, 1)) -> metrics by name, undefined ones absent."""
+"""(targets int64 (n,), logits float64 (n, K) or (n, 1)) -> metrics by name, defined ones only."""
 
 CHECK_EVERY = 25
 """Steps between two looks at the loss; a look waits for the device."""
@@ -153,21 +153,24 @@ def _train_epoch(
     plan: DevicePlan,
     on_step: Callable[[StepRecord], None],
 ) -> dict[str, float]:
-    batch_size = min(settings.batch_size, len(train))
     order = epoch_order(
         len(train), settings.seed, epoch, sampling=settings.sampling, labels=train.labels
     )
-    steps = len(order) // batch_size
-    updates = -(-steps // settings.accumulate)
-    objective = torch.zeros((), device=plan.device, dtype=torch.float64)
+    batch_size = settings.batch_size
+    if len(order) % batch_size == 1 and len(order) > 1:
+        order = order[:-1]  # BatchNorm knows no variance of a single image
+    steps = -(-len(order) // batch_size)
+    window = batch_size * settings.accumulate
+    updates = -(-len(order) // window)
+    losses: list[Tensor] = []
     seen: list[tuple[np.ndarray, Tensor]] = []
     rate, waited, started = 0.0, 0.0, time.perf_counter()
-    feed = batches(train, order, batch_size, drop_last=True, device=plan.device)
+    feed = batches(train, order, batch_size, drop_last=False, device=plan.device)
     for step in range(steps):
         asked = time.perf_counter()
-        batch = _augmented(next(feed), settings, epoch)
+        batch = _augmented(next(feed), settings, epoch, plan)
         waited += time.perf_counter() - asked
-        window = min(settings.accumulate, steps - step // settings.accumulate * settings.accumulate)
+        begun = step // settings.accumulate * window
         rate = apply(
             state.optimiser,
             multiplier(
@@ -188,18 +191,19 @@ def _train_epoch(
             batch.labels,
             autocast=plan.autocast,
             scaler=state.scaler,
-            share=1 / window,
+            share=len(batch.labels) / (min(begun + window, len(order)) - begun),
             update=ends_update,
             clip_norm=settings.clip_norm,
         )
         if state.ema is not None and ends_update:
             state.ema.update(state.model)
-        objective += loss
+        losses.append(loss * len(batch.labels))
         seen.append((batch.index, logits))
         if step % CHECK_EVERY == 0 or step + 1 == steps:
             _expect_number(float(loss), epoch, step, rate)
         on_step(StepRecord(epoch + 1, step + 1, steps, len(batch.labels), loss))
-    mean_objective = float(objective) / steps
+    # Summed on the CPU: MPS has no float64.
+    mean_objective = float(torch.stack(losses).cpu().double().sum()) / len(order)
     seconds = time.perf_counter() - started
     targets = train.labels[np.concatenate([index for index, _ in seen])]
     logits_seen = torch.cat([logits for _, logits in seen]).cpu().double().numpy()
@@ -207,14 +211,15 @@ def _train_epoch(
     return trained | {
         "train/objective": mean_objective,
         "lr": rate,
-        "images_per_second": steps * batch_size / seconds,
+        "images_per_second": len(order) / seconds,
         "train_seconds": seconds,
         "data_wait_share": waited / seconds,
     }
 
 
-def _augmented(batch: Batch, settings: FitSettings, epoch: int) -> Batch:
+def _augmented(batch: Batch, settings: FitSettings, epoch: int, plan: DevicePlan) -> Batch:
     images = augment(batch.images, settings.policy, settings.seed, epoch, batch.positions)
+    images = images.contiguous(memory_format=plan.memory_format)
     return Batch(images, batch.labels, batch.index, batch.positions)
 
 
