@@ -1,3 +1,6 @@
+import platform
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -227,3 +230,11 @@ def test_a_plan_holds_a_reason_for_every_decision(gains):
 
     assert len(plan_device().reasons) == 3
     assert device.GAIN == 1.03
+
+
+def test_freed_memory_is_kept_where_the_c_library_can() -> None:
+    """In a process of its own, since the setting stays."""
+    code = "from histo_mlflow.device import keep_freed_memory; print(keep_freed_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

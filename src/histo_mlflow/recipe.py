@@ -24,7 +24,10 @@ from pydantic.fields import FieldInfo
 
 from histo_mlflow.errors import RecipeError
 
-MONITORS = ("val/auc", "val/loss", "val/accuracy", "val/balanced_accuracy")
+Monitor = Literal[
+    "val/auc", "val/average_precision", "val/loss", "val/accuracy", "val/balanced_accuracy"
+]
+MONITORS: tuple[str, ...] = typing.get_args(Monitor)
 """What may choose the best epoch and stop early; the test split is not among them by design."""
 
 
@@ -36,7 +39,7 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _blank_is_none(cls, value: Any) -> Any:
-        """`--clip_norm none` on a command line means what `clip_norm: null` means in a file."""
+        """`--clip_norm null` on a command line means what `clip_norm: null` means in a file."""
         return None if isinstance(value, str) and value.strip().lower() in {"null", ""} else value
 
 
@@ -190,9 +193,7 @@ class TrainingSection(_Section):
     batch_size: int = Field(64, ge=2, description="images per batch")
     eval_batch_size: int = Field(256, ge=1, description="images per batch when judging")
     seed: int = Field(0, ge=0, description="decides initial weights, order and augmentation")
-    monitor: Literal["val/auc", "val/loss", "val/accuracy", "val/balanced_accuracy"] = Field(
-        "val/auc", description="chooses the best epoch and stops early"
-    )
+    monitor: Monitor = Field("val/auc", description="chooses the best epoch and stops early")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better one"
     )
@@ -208,7 +209,7 @@ class MachineSection(_Section):
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
         "auto", description="of image tensors"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores, or OMP_NUM_THREADS")
 
 
 class Recipe(BaseModel):
@@ -269,19 +270,25 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
             f"frozen_epochs should be below epochs={training.epochs}, "
             f"got {optimisation.frozen_epochs}: the whole model would never train"
         )
-    if optimisation.warmup_epochs >= training.epochs:
+    if optimisation.warmup_epochs > training.epochs / 2:
         yield (
-            f"warmup_epochs should be below epochs={training.epochs}, "
+            f"warmup_epochs should be at most half of epochs={training.epochs}, "
             f"got {optimisation.warmup_epochs}"
         )
     if optimisation.schedule == "onecycle" and optimisation.warmup_epochs:
         yield "schedule=onecycle has its own warm-up: leave warmup_epochs at 0"
     if optimisation.optimiser != "sgd" and optimisation.momentum is not None:
         yield f"momentum belongs to optimiser=sgd, got optimiser={optimisation.optimiser}"
-    columns = ("metadata_csv", "image_column", "class_column", "group_column")
+    columns = ("metadata_csv", "image_column", "class_column")
     missing = [column for column in columns if getattr(data, column) is None]
     if data.source == "spider_skin" and missing:
         yield f"source=spider_skin needs {', '.join(missing)}"
+    if data.source != "spider_skin":
+        yield from (
+            f"{name} belongs to source=spider_skin, got source={data.source}"
+            for name in (*columns, "group_column")
+            if getattr(data, name) is not None
+        )
     if data.source == "demo" and data.data_dir != "auto":
         yield "source=demo generates its own images: leave data_dir at auto"
 
@@ -418,6 +425,8 @@ def _sentence(detail: Any, known: list[str]) -> str:
     message = message.replace("Input should be", "should be").replace("String should", "should")
     if detail["type"] == "string_pattern_mismatch" and field == "device":
         message = "should be auto, cpu, mps, cuda or cuda:N"
+    if detail["type"] == "string_pattern_mismatch" and field == "name":
+        message = "should be made of letters, digits, dots, dashes and underscores"
     if detail["type"] == "missing":
         message = "should be two numbers, low,high"
     message = message.split(", unable to")[0]

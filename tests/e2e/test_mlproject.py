@@ -32,7 +32,10 @@ def environment(store):
 
 def mlflow_run(store, tmp_path, *arguments, manager="local", timeout=240):
     return subprocess.run(
-        [BIN / "mlflow", "run", str(ROOT), "--env-manager", manager, *arguments],
+        [
+            *(BIN / "mlflow", "run", str(ROOT), "--env-manager", manager, *arguments),
+            *(("-P", f"runs_dir={tmp_path}/runs") if "check" not in arguments else ()),
+        ],
         cwd=tmp_path,
         env=environment(store),
         capture_output=True,
@@ -47,12 +50,6 @@ def only_run(store):
     runs = client.search_runs(experiments)
     assert len(runs) == 1
     return client, runs[0]
-
-
-@pytest.fixture(autouse=True)
-def runs_folder_of_the_checkout_stays_clean(tmp_path, monkeypatch):
-    """A local project runs in its own folder; the test's files go elsewhere."""
-    monkeypatch.setenv("HISTO_MLFLOW_RUNS", str(tmp_path / "runs"))
 
 
 def test_the_main_job_leaves_a_whole_run(store, tmp_path):

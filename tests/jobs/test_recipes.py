@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 import layouts
 from histo_mlflow import recipe
+from histo_mlflow.errors import DeviceError, TrackingError
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.jobs.train import train
@@ -128,10 +129,35 @@ def test_folds_test_every_image_once(demo):
     assert len(tested) == len(set(tested)) == 120
 
 
+def test_hdf5_patches_train_and_their_crop_is_served_once(store_uri, tmp_path):
+    """The original release: its own split, and an input example cut out of the file's own pixels."""
+    pytest.importorskip("h5py")
+    layouts.build_pcam_hdf5(tmp_path / "data")
+    overrides = {
+        "data_dir": str(tmp_path / "data"),
+        **{"split": "given", "model": "resnet18", "image_px": 32, "crop_px": 49, "epochs": 1},
+    }
+    result = run("pcam_resnet50_onecycle", overrides, store_uri, tmp_path)
+    tags = MlflowClient(store_uri).get_run(result.run_id).data.tags
+
+    assert tags["histo.split.kind"] == "given"
+    assert result.model_id.startswith("m-")
+
+
+def test_a_run_that_has_ended_is_not_trained_again(demo, store_uri, monkeypatch):
+    ended = demo(epochs=1).run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", ended)
+
+    with pytest.raises(TrackingError, match="has ended already, as finished"):
+        demo(epochs=1)
+
+    client = MlflowClient(store_uri)
+    assert client.get_run(ended).info.status == "FINISHED"
+    assert len(client.get_metric_history(ended, "val/loss")) == 1
+
+
 def test_several_processes_are_refused(demo, monkeypatch):
     """Each rank training alone in silence is what must not happen."""
-    from histo_mlflow.errors import DeviceError
-
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DeviceError, match="one process"):
         demo()

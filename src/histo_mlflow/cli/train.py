@@ -23,7 +23,6 @@ from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
 @click.option(
     "--runs-dir",
     default="runs",
-    envvar="HISTO_MLFLOW_RUNS",
     show_default=True,
     help="Folder for the local files of each run.",
 )

@@ -127,7 +127,7 @@ def fill_chunk(
                 if item.row is None:
                     target[row] = decode(_read_file(item.path), rule)
                 else:
-                    target[row] = from_array(_read_row(item.path, item.row, files, stack), rule)
+                    target[row] = from_array(read_row(item.path, item.row, files, stack), rule)
             except ImageError as error:
                 problems.append((row, str(error)))
     return problems
@@ -140,8 +140,11 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror}") from error
 
 
-def _read_row(path: Path, row: int, files: dict[Path, Any], stack: ExitStack) -> Pixels:
-    """Read one row; `files` keeps what is open, since opening takes longer than a row."""
+def read_row(path: Path, row: int, files: dict[Path, Any], stack: ExitStack) -> Pixels:
+    """Read one row of an HDF5 file, uint8 (H, W, 3).
+
+    `files` keeps what is open, since opening takes longer than a row; `stack` closes it.
+    """
     import h5py
 
     try:

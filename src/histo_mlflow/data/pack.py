@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from histo_mlflow.data import _packing
-from histo_mlflow.data._packing import Item
+from histo_mlflow.data._packing import Item, read_row
 from histo_mlflow.errors import DataError
 from histo_mlflow.vision.decode import DecodeRule
 
-__all__ = ["Item", "Pack", "open_pack", "pack_images", "pack_key"]
+__all__ = ["Item", "Pack", "open_pack", "pack_images", "pack_key", "read_row"]
 
 _FORMAT = 1
 _ABANDONED_AFTER_SECONDS = 24 * 3600

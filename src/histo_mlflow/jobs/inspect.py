@@ -11,7 +11,6 @@ import pandas as pd
 from histo_mlflow.data.checks import Finding, check
 from histo_mlflow.data.scan import scan
 from histo_mlflow.data.sources import Listing, SourceOptions, listing
-from histo_mlflow.data.sources.demo import generate
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
@@ -33,25 +32,26 @@ def inspect(recipe: Recipe, *, talk: Talk) -> Inspected:
         DataError: the data set is not there.
     """
     data = recipe.data
-    root = _root(recipe, talk=talk)
     found = listing(
         data.source,
-        root,
+        _root(recipe),
         SourceOptions(
             metadata_csv=data.metadata_csv,
             image_column=data.image_column,
             class_column=data.class_column,
             group_column=data.group_column,
             placeholder_labels=data.placeholder_labels,
+            demo_images=data.demo_images,
         ),
     )
     scanned = scan(found, cache_dir(), progress=talk.bars)
     return Inspected(found, scanned, check(found, scanned))
 
 
-def _root(recipe: Recipe, *, talk: Talk) -> Path:
+def _root(recipe: Recipe) -> Path:
     data = recipe.data
     if data.source == "demo":
-        root = cache_dir() / "demo" / f"synthetic-{data.demo_images}"
-        return generate(root, data.demo_images, seed=0)
-    return Path("data") / recipe.name if data.data_dir == "auto" else Path(data.data_dir)
+        return cache_dir() / "demo"
+    if data.data_dir == "auto":
+        return Path("data") / recipe.name
+    return Path(data.data_dir).expanduser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.evaluation.metrics import summary
 from histo_mlflow.jobs.prepare import decode_rule
@@ -20,6 +22,9 @@ from histo_mlflow.registry import log_model
 from histo_mlflow.registry.model_folder import write_model_folder
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.training.judging import predict_logits
+
+MODEL_SECONDS = 600.0
+"""The longest wait for the store to take the model."""
 
 EPOCH_METRICS = ("loss", "auc", "average_precision", "accuracy", "balanced_accuracy")
 """What is followed over the epochs; the final test split gets the AUC of each class as well."""
@@ -98,16 +103,22 @@ def log_trained_model(
             "test_metrics": dict(metrics),
         },
     )
-    return log_model.log(run, folder, _example_image(ready), step=step)
+    example = _example_image(ready)
+    return run.store.ask(
+        "logging the model",
+        lambda: log_model.log(run, folder, example, step=step),
+        MODEL_SECONDS,
+    )
 
 
 def _example_image(ready: Ready) -> bytes:
-    """The bytes of a training image's file; a packed one as PNG where files hold many images."""
+    """The bytes of a training image's file; where files hold many images, its pixels as PNG."""
     manifest = ready.prepared.manifest
-    index = int(ready.prepared.splits.rows("train")[0])
-    row = manifest.table.iloc[index]
+    row = manifest.table.iloc[int(ready.prepared.splits.rows("train")[0])]
+    path = manifest.root / str(row["path"])
     if pd.isna(row["row"]):
-        return (manifest.root / str(row["path"])).read_bytes()
+        return path.read_bytes()
     encoded = io.BytesIO()
-    Image.fromarray(ready.prepared.pack.pixels()[index]).save(encoded, format="PNG")
+    with ExitStack() as stack:
+        Image.fromarray(read_row(path, int(row["row"]), {}, stack)).save(encoded, format="PNG")
     return encoded.getvalue()

@@ -42,7 +42,7 @@ def draw_data(folder: Path, prepared: Prepared, policy: Policy, seed: int) -> No
             pixels[chosen],
             stacked,
             heading="Augmentation",
-            facts=f"{note}, first {VARIANTS} epochs",
+            facts=f"{note}, {VARIANTS} draws of the policy",
         ),
         folder / "augmented.png",
     )

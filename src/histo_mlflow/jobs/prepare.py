@@ -55,13 +55,13 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
     """
     inspected = inspect(recipe, talk=talk)
     for finding in inspected.findings:
-        if finding.level is not Level.PASS:
+        if finding.level is Level.WARN:
             talk.say(str(finding.level), f"{finding.check}: {finding.message}")
     if worst(inspected.findings) is Level.FAIL:
         failed = [f for f in inspected.findings if f.level is Level.FAIL]
         raise DataError(
             f"the data set fails {len(failed)} of {len(inspected.findings)} checks, so nothing was "
-            f"trained: {'; '.join(f'{f.check}: {f.message}' for f in failed)} "
+            f"trained: {'; '.join(_told(f) for f in failed)} "
             "(`histo-mlflow data check` lists all)"
         )
     manifest = to_manifest(inspected.listing)
@@ -83,6 +83,11 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
     return Prepared(
         manifest, inspected.findings, splits, data_digest(manifest, inspected.scanned), pack
     )
+
+
+def _told(finding: Finding) -> str:
+    first = f" (such as {', '.join(finding.offenders[:2])})" if finding.offenders else ""
+    return f"{finding.check}: {finding.message.rstrip('.')}{first}"
 
 
 def divide(manifest: Manifest, recipe: Recipe) -> Splits:

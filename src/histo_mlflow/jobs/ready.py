@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+import histo_mlflow
 from histo_mlflow.device import DevicePlan, device_facts, keep_freed_memory, plan_device
 from histo_mlflow.errors import DeviceError
 from histo_mlflow.jobs.prepare import Prepared, prepare
@@ -41,8 +42,6 @@ class Ready:
     def tags(self) -> dict[str, object]:
         """What a run says of itself beyond its recipe."""
         manifest, splits = self.prepared.manifest, self.prepared.splits
-        # A row-wise split is never to be trusted, also where no group is known to straddle it.
-        leaking = splits.kind == "row" or splits.leaking
         real_labels = manifest.label_source not in ("placeholder", "synthetic")
         return {
             "histo.recipe": self.recipe.name,
@@ -50,9 +49,10 @@ class Ready:
             "histo.data.label_source": manifest.label_source,
             "histo.data.group_kind": manifest.group_kind,
             "histo.split.kind": splits.kind,
-            "histo.split.leaking": str(leaking).lower(),
-            "histo.promotable": str(real_labels and not leaking).lower(),
+            "histo.split.leaking": str(splits.leaking).lower(),
+            "histo.promotable": str(real_labels and not splits.leaking).lower(),
             "histo.weights.source": self.weights.source,
+            "histo.weights.sha256": self.weights.sha256 or "none",
             **{f"device.{key}": value for key, value in device_facts(self.plan).items()},
             **self.provenance.tags(),
         }
@@ -76,6 +76,8 @@ def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
     prepared = prepare(recipe, talk=talk)
     model, weights = _model(recipe, prepared.manifest.classes)
     talk.say("model", f"{model.spec.name}, weights: {weights.source}")
+    if weights.skipped:
+        talk.say("", f"left out, its classifier: {', '.join(weights.skipped)}")
     model = model.to(plan.device).to(memory_format=plan.memory_format)
     return Ready(
         recipe=recipe,
@@ -84,8 +86,14 @@ def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
         state=_state(recipe, model, plan),
         settings=_settings(recipe, chosen_policy),
         weights=weights,
-        provenance=collect(Path.cwd(), sys.argv),
+        provenance=collect(_code_folder(), sys.argv),
     )
+
+
+def _code_folder() -> Path:
+    """Where the code lies that runs: the checkout of an editable install, else where we stand."""
+    code = Path(histo_mlflow.__file__).parent
+    return Path.cwd() if "site-packages" in code.parts else code
 
 
 def _refuse_several_processes() -> None:

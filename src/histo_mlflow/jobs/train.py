@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from histo_mlflow.data import manifest as manifests
 from histo_mlflow.data import splits as splitting
 from histo_mlflow.data.checks import to_json
 from histo_mlflow.device import device_facts
-from histo_mlflow.errors import TrainingError
+from histo_mlflow.errors import TrackingError, TrainingError
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.jobs.outcome import (
     EPOCH_METRICS,
@@ -32,7 +33,7 @@ from histo_mlflow.models.losses import class_weights, loss_function
 from histo_mlflow.models.weights import save_weights
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.run import Ending, TrackedRun, start_run
-from histo_mlflow.tracking.store import connect
+from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.training.loop import EpochRecord, fit
 
 
@@ -88,6 +89,7 @@ def train(
     talk = talk or Talk()
     with ending_by_signal():
         store = connect(tracking_uri)
+        _refuse_ended_run(store)
         ready = get_ready(recipe, talk=talk)
         run = start_run(
             store,
@@ -102,6 +104,19 @@ def train(
             run.end(result.ending)
     talk.say("look", run.url)
     return result
+
+
+def _refuse_ended_run(store: Store) -> None:
+    """Training it again would put second points on its curves and then fail to log its model."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return
+    tags = store.ask(f"continuing run {run_id}", lambda: store.client.get_run(run_id)).data.tags
+    if "histo.ending" in tags:
+        raise TrackingError(
+            f"run {run_id} (MLFLOW_RUN_ID) has ended already, as {tags['histo.ending']}: start a "
+            "new run, with MLFLOW_RUN_ID unset"
+        )
 
 
 def _run(run: TrackedRun, ready: Ready, folder: Path, *, talk: Talk) -> TrainResult:
@@ -152,7 +167,9 @@ def _log_beginning(run: TrackedRun, ready: Ready, folder: Path) -> None:
     manifests.save(prepared.manifest, folder / "data" / "manifest.csv")
     splitting.save(prepared.splits, folder / "data" / "splits.csv")
     _write_json(folder / "data" / "checks.json", to_json(prepared.findings))
-    _write_json(folder / "device.json", device_facts(ready.plan))
+    facts = device_facts(ready.plan)
+    _write_json(folder / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
+    _write_json(folder / "weights.json", asdict(ready.weights))
     ready.provenance.write(folder / "provenance")
     draw_data(folder / "figures", prepared, ready.settings.policy, ready.settings.seed)
     images = prepared.splits.counts()["images"]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 
@@ -113,7 +114,16 @@ def _gpus() -> dict[str, float]:
         free, total = torch.cuda.mem_get_info(index)
         values[f"system/gpu_{index}_memory_usage_megabytes"] = (total - free) / MEGABYTE
         values[f"system/gpu_{index}_memory_usage_percentage"] = 100.0 * (total - free) / total
-        if busy_known:
-            busy = torch.cuda.utilization(index)
-            values[f"system/gpu_{index}_utilization_percentage"] = float(busy)
+        if busy_known and (busy := _busy(torch, index)) is not None:
+            values[f"system/gpu_{index}_utilization_percentage"] = busy
     return values
+
+
+def _busy(torch: ModuleType, index: int) -> float | None:
+    """How busy a GPU is, in percent; None where it does not tell, such as a slice of a card."""
+    from pynvml import NVMLError
+
+    try:
+        return float(torch.cuda.utilization(index))
+    except NVMLError:
+        return None
