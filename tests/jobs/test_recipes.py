@@ -130,7 +130,7 @@ def test_folds_test_every_image_once(demo):
 
 
 def test_hdf5_patches_train_and_their_crop_is_served_once(store_uri, tmp_path):
-    """The original release: its own split, and an input example cut out of the file's own pixels."""
+    """The original release: its own split, and an example cut out of the file's own pixels."""
     pytest.importorskip("h5py")
     layouts.build_pcam_hdf5(tmp_path / "data")
     overrides = {

@@ -17,7 +17,7 @@ from histo_mlflow.jobs.prepare import Prepared
 from histo_mlflow.randomness import permutation
 from histo_mlflow.vision.augment import Policy, augment
 
-SAMPLES = 32
+SAMPLES = 30
 AUGMENTED, VARIANTS = 5, 7
 
 
@@ -30,7 +30,8 @@ def draw_data(folder: Path, prepared: Prepared, policy: Policy, seed: int) -> No
     )
     pixels = prepared.pack.pixels()
     save(sample_grid(pixels[rows], labels, heading="Samples", facts=note), folder / "samples.png")
-    chosen = rows[:: max(1, len(rows) // AUGMENTED)][:AUGMENTED]
+    every = max(1, len(rows) // AUGMENTED)
+    chosen, titles = rows[::every][:AUGMENTED], labels[::every][:AUGMENTED]
     images = torch.from_numpy(np.array(pixels[chosen])).permute(0, 3, 1, 2)
     variants = [
         augment(images, policy, seed, epoch, np.arange(len(chosen), dtype=np.int64))
@@ -41,6 +42,7 @@ def draw_data(folder: Path, prepared: Prepared, policy: Policy, seed: int) -> No
         augmented_grid(
             pixels[chosen],
             stacked,
+            titles=titles,
             heading="Augmentation",
             facts=f"{note}, {VARIANTS} draws of the policy",
         ),
