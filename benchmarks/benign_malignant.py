@@ -192,7 +192,7 @@ def paired_interval(
 @click.option("--weights", required=True, help="imagenet, or a file of weights.")
 @click.option("--model", default="resnet18", show_default=True)
 @click.option("--image-px", default=224, show_default=True)
-@click.option("--epochs", default=30, show_default=True)
+@click.option("--epochs", default=15, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 def main(data_dir: str, weights: str, model: str, image_px: int, epochs: int, seeds: int) -> None:
     late = ",".join(f"{stage}=1e-3" for stage in late_stages(model))
