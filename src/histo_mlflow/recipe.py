@@ -11,6 +11,7 @@ parameter (`-P lr=3e-4`), the MLflow param and the axis of a study's search spac
 from __future__ import annotations
 
 import difflib
+import sysconfig
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -320,10 +321,10 @@ def fields() -> tuple[RecipeField, ...]:
 
 
 def recipe_folder() -> Path:
-    """Where the shipped recipes are: the project's `experiments/`, or their copy in a wheel."""
-    package = Path(__file__).parent
-    checkout = package.parent.parent / "experiments"
-    return checkout if checkout.is_dir() else package / "experiments"
+    """Where the shipped recipes are: the checkout's `experiments/`, or what a wheel installed."""
+    checkout = Path(__file__).parents[2] / "experiments"
+    installed = Path(sysconfig.get_path("data")) / "share" / "histo-mlflow" / "experiments"
+    return checkout if checkout.is_dir() else installed
 
 
 def shipped() -> dict[str, Path]:
