@@ -193,15 +193,24 @@ def paired_interval(
 @click.option("--model", default="resnet18", show_default=True)
 @click.option("--image-px", default=224, show_default=True)
 @click.option("--epochs", default=15, show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-def main(data_dir: str, weights: str, model: str, image_px: int, epochs: int, seeds: int) -> None:
+@click.option("--seeds", default=3, show_default=True, help="How many.")
+@click.option("--first-seed", default=0, show_default=True)
+def main(
+    data_dir: str,
+    weights: str,
+    model: str,
+    image_px: int,
+    epochs: int,
+    seeds: int,
+    first_seed: int,
+) -> None:
     late = ",".join(f"{stage}=1e-3" for stage in late_stages(model))
     pairs = []
     print(f"# Notebook against recipe, {model} at {image_px} px\n\n{machine()}\n")
     print(
         "| seed | n test | way | accuracy | AUC | epochs | seconds |\n|---|---|---|---|---|---|---|"
     )
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         ready = get_ready(
             recipes.load(
                 "benign_malignant",
