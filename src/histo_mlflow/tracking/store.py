@@ -48,7 +48,7 @@ _PERMANENT = frozenset(
     }
 )
 _REASONS = (
-    (r"Connection refused|actively refused", "the connection was refused; is the server running?"),
+    (r"Connection refused|actively refused", "the connection was refused (is the server running?)"),
     (r"resolve|Name or service not known|getaddrinfo", "the host name is not known"),
     (r"Read timed out|ConnectTimeout|timed out", "no answer in time"),
     (r"\b401\b|UNAUTHENTICATED", "the server wants credentials (MLFLOW_TRACKING_USERNAME, ...)"),
