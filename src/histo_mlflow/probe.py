@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from histo_mlflow.paths import cache_dir
 
 SWITCHES = ("channels_last", "bf16")
-_BUDGET_SECONDS = 1.5
+_BUDGET_SECONDS = 1.2
 _HOPELESS = 0.67  # after one round this slow, more rounds cannot change the answer
 _BATCH, _PX = 16, 64
 

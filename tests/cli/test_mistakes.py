@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 import layouts
 from histo_mlflow.cli import main
@@ -90,7 +91,9 @@ def arguments(words, data_sets):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_plain_sentence(name, say, data_sets, tmp_path):
+def test_a_mistake_is_one_plain_sentence_and_makes_no_run(
+    name, say, data_sets, tmp_path, store_uri
+):
     words, said = MISTAKES[name]
 
     code, out, err = say("train", *arguments(words, data_sets))
@@ -101,6 +104,9 @@ def test_a_mistake_is_one_plain_sentence(name, say, data_sets, tmp_path):
     assert err.count("histo-mlflow: ") == 1
     assert out == ""
     assert not (tmp_path / "runs").exists()
+    client = MlflowClient(store_uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert client.search_runs(experiments) == []
 
 
 def test_a_wrong_command_is_one_plain_sentence():
