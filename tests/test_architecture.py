@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "histo_mlflow"
 LAYERS = (
     "errors",
     "paths",
+    "files",
     "recipe",
     "randomness",
     "probe",

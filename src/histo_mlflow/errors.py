@@ -44,6 +44,25 @@ class TrainingError(HistoMlflowError):
     """Training cannot go on."""
 
 
+class NotANumberError(TrainingError):
+    """Something in a training step became NaN or infinite.
+
+    `sample_ids` are the images concerned: those that are known to be the cause, or all of the step.
+    """
+
+    def __init__(self, message: str, sample_ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.sample_ids = sample_ids
+
+
+class ResumeError(HistoMlflowError):
+    """A run cannot be continued as asked."""
+
+
+class DiskError(HistoMlflowError):
+    """A file cannot be written; what was there before is intact."""
+
+
 class TrackingError(HistoMlflowError):
     """The tracking store cannot be reached or used."""
 
@@ -55,9 +74,9 @@ class ModelFolderError(HistoMlflowError):
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end. Not an `Exception`, so that nothing swallows it."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, why: str | None = None) -> None:
         self.signal_number = signal_number
-        super().__init__(f"ended by {signal.Signals(signal_number).name}")
+        super().__init__(why or f"ended by {signal.Signals(signal_number).name}")
 
     @property
     def exit_code(self) -> int:

@@ -1,0 +1,162 @@
+"""Files that are there whole or not at all, also after a kill, a power cut or a full disk.
+
+Everything that a run must not lose is written through here: bytes first, `fsync`, then the name,
+then `fsync` of the folder. The calls go through the module `os`, one file operation each, so that a
+test can end the process after any one of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from histo_mlflow.errors import DiskError
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is still being written; what a kill leaves can be removed."""
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file durably: it holds `data` afterwards, or what it held before.
+
+    Raises:
+        DiskError: the disk is full or refuses; what was there before is intact.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    with told(path.parent, len(data)):
+        try:
+            _write_new(partial, data)
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of JSON, indented, with a line break at the end."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; nothing happens if it is there.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    with told(path, 0):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_new(path: Path, data: bytes | memoryview) -> None:
+    """Write and `fsync` a file inside a folder that has not got its final name yet."""
+    with told(path.parent, len(data)):
+        _write_new(path, data)
+
+
+def sync_folder(folder: Path) -> None:
+    """`fsync` a folder, so that the names in it survive a power cut; not on Windows."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_committed(folder: Path, contents: Mapping[str, bytes], marker: str) -> None:
+    """Make a folder, write files into it, and last of all `marker`: JSON with size and digest of
+    each of them.
+
+    Raises:
+        DiskError: the disk is full or refuses.
+    """
+    digests = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in contents.items()
+    }
+    commit = (json.dumps(digests, indent=1) + "\n").encode()
+    with told(folder.parent, sum(map(len, contents.values())) + len(commit)):
+        os.mkdir(folder)
+        for name, data in contents.items():
+            _write_new(folder / name, data)
+        _write_new(folder / marker, commit)
+        sync_folder(folder)
+
+
+def rename_folder(folder: Path, name: Path) -> None:
+    """Give a folder its final name in the same parent, durably; the name must be free."""
+    with told(folder.parent, 0):
+        os.rename(folder, name)
+        sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of files such that a kill on the way leaves no half of it under its name."""
+    doomed = folder.with_name(f".{folder.name}.removed{PARTIAL}")
+    with told(folder.parent, 0):
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)
+
+
+@contextmanager
+def told(folder: Path, needed: int) -> Iterator[None]:
+    """Turn an error of the disk into one sentence with the path, the need and what is free.
+
+    Raises:
+        DiskError: instead of the `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"{_reason(error)}: {_where(folder, needed)}") from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, or what the user may use of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _reason(error: OSError) -> str:
+    if is_full(error):
+        return "the disk is full"
+    return f"the disk refuses ({error.strerror or error})"
+
+
+def _where(folder: Path, needed: int) -> str:
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    need = f" needs {needed:,} bytes and" if needed else ""
+    return f"{folder}{need} has {free:,} free; free some space there and start again"
+
+
+def _write_new(path: Path, data: bytes | memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(data)
+        while len(left):
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
