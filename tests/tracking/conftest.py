@@ -16,6 +16,9 @@ import pytest
 
 from histo_mlflow.tracking.store import Store, connect
 
+# `import bad_proxy` from the tests of this folder.
+sys.path.insert(0, str(Path(__file__).parent))
+
 MLFLOW = Path(sys.executable).parent / "mlflow"
 
 
@@ -25,24 +28,29 @@ def store(store_uri: str) -> Store:
 
 
 class Server:
-    """`mlflow server` in a process group of its own."""
+    """`mlflow server` in a process group of its own; can be started again on the same port."""
 
     def __init__(self, database: Path, folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{port}"
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.database = database
+        self.folder = folder
         self.log = folder / "server.log"
-        with self.log.open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(str(MLFLOW), "server", "--host", "127.0.0.1", "--port", str(port)),
-                    *("--backend-store-uri", f"sqlite:///{database}", "--workers", "1"),
-                    *("--artifacts-destination", str(folder / "artifacts")),
+                    *(str(MLFLOW), "server", "--host", "127.0.0.1", "--port", str(self.port)),
+                    *("--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"),
+                    *("--artifacts-destination", str(self.folder / "artifacts")),
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
+                cwd=self.folder,
                 start_new_session=True,
             )
 

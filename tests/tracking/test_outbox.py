@@ -116,3 +116,97 @@ def test_a_sender_that_dies_of_a_bug_does_not_make_flush_wait() -> None:
     start = time.monotonic()
     assert outbox.flush(30.0) == 5
     assert time.monotonic() - start < 2.0
+
+
+class Forgetful:
+    """A store that keeps everything, duplicates too, and fails as it is told.
+
+    `before` and `after` are how many calls fail before and after the points were stored.
+    """
+
+    def __init__(self, before: int = 0, after: int = 0) -> None:
+        self.held: list[Point] = []
+        self.before, self.after = before, after
+        self.asked = 0
+        self.bad: set[int] = set()
+        self.requests = 0
+
+    def send(self, batch: Sequence[Point]) -> None:
+        self.requests += 1
+        if self.before:
+            self.before -= 1
+            raise NotDeliveredError("down", permanent=False)
+        if any(point.step in self.bad for point in batch):
+            raise NotDeliveredError("not a point", permanent=True)
+        self.held += batch
+        if self.after:
+            self.after -= 1
+            raise NotDeliveredError("no answer", permanent=False)
+
+    def missing(self, batch: Sequence[Point]) -> list[Point]:
+        self.asked += 1
+        return [point for point in batch if point not in self.held]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 1), (0, 3), (2, 2)])
+def test_lost_acknowledgements_double_nothing_in_a_store_that_would_keep_both(
+    before: int, after: int
+) -> None:
+    store = Forgetful(before, after)
+    outbox = Outbox(store.send, missing=store.missing, retry_seconds=(0.01,))
+    for start in range(0, 3_000, 100):
+        outbox.put(points(100, start))
+    assert outbox.close(5.0) == 0
+    assert store.held == points(3_000)
+    assert (store.asked > 0) == (before + after > 0)
+
+
+def test_a_replay_is_asked_for_first_and_what_comes_after_it_is_not() -> None:
+    store = Forgetful()
+    store.held = points(1_500)
+    outbox = Outbox(store.send, missing=store.missing)
+    outbox.put(points(1_700), replay=True)
+    assert outbox.flush(5.0) == 0
+    assert (store.held, store.asked, store.requests) == (points(1_700), 2, 1)
+    outbox.put(points(10, 1_700))
+    assert outbox.close(5.0) == 0
+    assert (store.held, store.asked, store.requests) == (points(1_710), 2, 2)
+
+
+def test_one_bad_point_does_not_lose_the_999_good_ones() -> None:
+    store = Forgetful()
+    store.bad = {123}
+    outbox = Outbox(store.send, missing=store.missing)
+    outbox.put(points(1_000))
+    assert outbox.close(5.0) == 1
+    assert store.held == [p for p in points(1_000) if p.step != 123]
+    assert outbox.reason == "not a point"
+    assert store.requests < 50
+
+
+def test_points_of_a_run_that_is_gone_are_given_up_after_one_request() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("no such run", permanent=True, of_run=True)
+    outbox = Outbox(store)
+    outbox.put(points(900))
+    assert outbox.close(5.0) == 900
+    assert store.attempts == 1
+
+
+def test_a_store_that_cannot_be_asked_gets_nothing_until_it_can() -> None:
+    store = Forgetful(after=1)
+    silent = threading.Event()
+    silent.set()
+
+    def missing(batch: Sequence[Point]) -> list[Point]:
+        if silent.is_set():
+            raise NotDeliveredError("no answer", permanent=False)
+        return store.missing(batch)
+
+    outbox = Outbox(store.send, missing=missing, retry_seconds=(0.01,))
+    outbox.put(points(5))
+    assert outbox.flush(0.3) == 5
+    assert store.requests == 1
+    silent.clear()
+    assert outbox.close(5.0) == 0
+    assert store.held == points(5)

@@ -1,4 +1,5 @@
 import math
+import statistics
 import subprocess
 import sys
 import time
@@ -204,10 +205,13 @@ def test_an_epoch_is_handed_over_in_less_than_a_millisecond(store: Store) -> Non
     with begin(store) as run:
         metrics = {f"val/m{i}": 0.5 for i in range(20)}
         run.log_epoch(0, metrics)
-        start = time.perf_counter()
+        seconds = []
         for epoch in range(1, 101):
+            start = time.perf_counter()
             run.log_epoch(epoch, metrics)
-        assert (time.perf_counter() - start) / 100 < 0.001
+            seconds.append(time.perf_counter() - start)
+        # The median: beside other work the clock of a single call says little.
+        assert statistics.median(seconds) < 0.001
     assert len(read(store).get_metric_history(run.run_id, "val/m0")) == 101
 
 

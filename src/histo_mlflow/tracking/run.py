@@ -4,22 +4,25 @@
         run.log_epoch(0, {"train/loss": 0.7})
         run.end("finished")
 
-An epoch's metrics are queued and sent by a thread; everything else waits for the store, never
-longer than a stated time. A run left by an exception is FAILED, or KILLED when it was interrupted.
+A metric point is written to the run's journal and sent by a thread; everything else waits for the
+store, never longer than a stated time. A run left by an exception is FAILED, or KILLED when it was
+interrupted.
 """
 
 import json
 import logging
 import math
-import os
+import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from histo_mlflow.errors import TrackingError
+from histo_mlflow.tracking.delivery import Receiver
 from histo_mlflow.tracking.entries import (
     DIGEST_CHARACTERS,
     ENTRIES_PER_CALL,
@@ -27,36 +30,30 @@ from histo_mlflow.tracking.entries import (
     chunks,
     name,
     param_text,
-    source_tags,
 )
-from histo_mlflow.tracking.outbox import NotDeliveredError, Outbox, Point
+from histo_mlflow.tracking.journal import Journal
+from histo_mlflow.tracking.lifecycle import (
+    ENDINGS,
+    KEY_TAG,
+    WHOLE,
+    Ending,
+    close_run,
+    find_or_make,
+    refuse_other_params,
+    reopen_run,
+)
+from histo_mlflow.tracking.outbox import RETRY_SECONDS, Outbox, Point
 from histo_mlflow.tracking.redaction import redact
-from histo_mlflow.tracking.store import (
-    Store,
-    connect,
-    experiment_id,
-    is_permanent,
-    plain_reason,
-    store_errors,
-)
+from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.tracking.system import SystemSampler
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 __all__ = ["ENDINGS", "Ending", "Store", "TrackedRun", "connect", "start_run"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-Ending = Literal["finished", "early_stopped", "pruned", "interrupted", "failed"]
-ENDINGS: tuple[Ending, ...] = get_args(Ending)
-# "FINISHED" in MLflow is kept for runs that came to their own end.
-_STATUS: dict[Ending, str] = {
-    "finished": "FINISHED",
-    "early_stopped": "FINISHED",
-    "pruned": "KILLED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
-_WHOLE: frozenset[Ending] = frozenset({"finished", "early_stopped"})
 
 ARTIFACT_SECONDS = 600.0
 END_WHOLE_SECONDS = 30.0
@@ -73,6 +70,10 @@ def start_run(
     run_id: str | None = None,
     follow_project: bool = True,
     system_metrics: bool = True,
+    journal_path: Path | None = None,
+    key: str | None = None,
+    make: bool = True,
+    retry_seconds: Sequence[float] = RETRY_SECONDS,
 ) -> "TrackedRun":
     """Start a run, or continue one.
 
@@ -80,9 +81,12 @@ def start_run(
     experiment where it lies, under the name it has, and the params that `mlflow run` logged from
     `-P` stay as they are, since a param can't be changed.
 
+    A run that is continued is RUNNING again, without the tags of its earlier ending. What the
+    journal holds and the store has not is sent in the background.
+
     Args:
         store: from `connect`.
-        experiment: name; made if it is not there. Not used for a run that is continued.
+        experiment: name; made if it is not there. Not used for a run that is continued by its id.
         run_name: None lets MLflow make one up. Not used for a run that is continued.
         params: logged as text; more than 6,000 characters are cut, with the digest of the whole.
         tags: logged as text; `mlflow.parentRunId` makes it a child run.
@@ -90,38 +94,67 @@ def start_run(
         follow_project: continue the run of `MLFLOW_RUN_ID` if there is one. False for every further
             run of the same process, such as a study's trials.
         system_metrics: sample processor, memory, disk, network and GPU in a thread.
+        journal_path: metric points are written and fsynced there before anything else; its folder
+            must exist. None: they are kept in memory only.
+        key: the run carries it as the tag `histo.key`, and one of this experiment that has it is
+            continued, so that a process that was killed while it made its run makes no second.
+        make: False refuses to make a run where none is found to be continued.
+        retry_seconds: pauses between attempts to deliver, in an outage.
 
     Raises:
-        TrackingError: the run to continue is not in this store, or the store failed. A run that was
-            made here is FAILED then.
+        TrackingError: the run to continue is not in this store or has other params (it is left as
+            it was), there is none and none may be made, or the store failed. A run that was made
+            here is FAILED then.
+        DiskError: the journal cannot be opened; nothing was made or changed in the store.
     """
-    continued = run_id or (os.environ.get("MLFLOW_RUN_ID") if follow_project else None)
-    if continued:
-        found = store.ask(f"continuing run {continued}", lambda: store.client.get_run(continued))
-        if found.info.lifecycle_stage != "active":
-            raise TrackingError(
-                f"run {continued} was deleted; restore it with `mlflow runs restore`, or start a "
-                "new run with MLFLOW_RUN_ID unset"
-            )
-        if found.info.status != "RUNNING":
-            store.ask("resuming a run", lambda: store.client.update_run(continued, "RUNNING"))
-        run = TrackedRun(store, continued, found.info.experiment_id, tuple(found.data.params))
-    else:
-        where = experiment_id(store, experiment)
-        made = store.ask(
-            "starting a run",
-            lambda: store.client.create_run(where, tags=source_tags(), run_name=run_name),
+    journal = None if journal_path is None else Journal(journal_path)
+    try:
+        found, continued = find_or_make(
+            store,
+            experiment,
+            run_name,
+            run_id=run_id,
+            follow_project=follow_project,
+            key=key,
+            make=make,
         )
-        run = TrackedRun(store, made.info.run_id, where)
+        if continued:
+            given = {name(key): param_text(value) for key, value in params.items()}
+            refuse_other_params(found, given)
+            reopen_run(store, found)
+    except BaseException:
+        if journal is not None:
+            journal.close()
+        raise
+    run = TrackedRun(
+        store,
+        found.info.run_id,
+        found.info.experiment_id,
+        found.data.params,
+        journal=journal,
+        continued=continued,
+        retry_seconds=retry_seconds,
+    )
     try:
         run.log_params(params)
-        run.set_tags(tags)
+        run.set_tags(tags if key is None else {**tags, KEY_TAG: key})
+        if system_metrics:
+            run.sample_system(after=_last_sample(store, found, journal))
     except BaseException as error:
         run._leave(error)
         raise
-    if system_metrics:
-        run.sample_system()
     return run
+
+
+def _last_sample(store: Store, found: "Run", journal: Journal | None) -> int:
+    """The number of the last system sample of a run; -1 before the first."""
+    last = None if journal is None else journal.last_step("system/")
+    known = next((key for key in found.data.metrics if key.startswith("system/")), None)
+    if last is not None or known is None:
+        return -1 if last is None else last
+    run_id = found.info.run_id
+    history = store.ask("continuing a run", lambda: store.client.get_metric_history(run_id, known))
+    return max((entry.step for entry in history), default=-1)
 
 
 class TrackedRun:
@@ -131,15 +164,30 @@ class TrackedRun:
     """
 
     def __init__(
-        self, store: Store, run_id: str, experiment_id: str, known_params: Iterable[str] = ()
+        self,
+        store: Store,
+        run_id: str,
+        experiment_id: str,
+        known_params: Iterable[str] = (),
+        *,
+        journal: Journal | None = None,
+        continued: bool = False,
+        retry_seconds: Sequence[float] = RETRY_SECONDS,
     ) -> None:
         self.store = store
         self.run_id = run_id
         self.experiment_id = experiment_id
         self._known_params = set(known_params)
-        self._outbox = Outbox(self._send)
-        self._system = SystemSampler(lambda values, n: self._queue(values, n), Path.cwd())
-        self._sampling = False
+        self._journal = journal
+        # Whatever this run logged in an earlier life may be in the store, also without a journal.
+        self._replay = continued
+        receiver = Receiver(store, run_id)
+        self._outbox = Outbox(receiver.send, missing=receiver.missing, retry_seconds=retry_seconds)
+        if journal is not None and (left := journal.points()):
+            self._outbox.put(left, replay=True)
+        self._system: SystemSampler | None = None
+        self._stall_lock = threading.Lock()
+        self._longest_stall_s = 0.0
         self._ending: Ending | None = None
 
     @property
@@ -162,23 +210,35 @@ class TrackedRun:
         """Metric points that the store has not taken yet, or never will."""
         return self._outbox.undelivered
 
-    def sample_system(self) -> None:
-        """Begin to log system metrics; a second call does nothing."""
-        if not self._sampling:
-            self._sampling = True
+    @property
+    def longest_stall_s(self) -> float:
+        """The longest time, in seconds, that one call of `log_epoch` or `log_metrics` took."""
+        with self._stall_lock:
+            return self._longest_stall_s
+
+    def sample_system(self, *, after: int = -1) -> None:
+        """Begin to log system metrics, numbered from `after` + 1; a second call does nothing."""
+        if self._system is None:
+            self._system = SystemSampler(self._queue, Path.cwd(), first=after + 1)
             self._system.start()
 
     def log_epoch(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Queue one epoch's metrics and return at once, whatever the store does.
+        """Take over one epoch's metrics and return, whatever the store does.
+
+        It costs a write to the journal and the disk's word that it is safe. A point whose name and
+        step the journal holds is not written again: the first one stays.
 
         NaN and infinity are left out: an undefined AUC has no point on its curve. Characters that
         MLflow does not take in a name (from a class, say) become `_`.
+
+        Raises:
+            DiskError: the journal cannot be written.
         """
-        self._queue(metrics, step)
+        self._timed(metrics, step)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Queue metrics that belong to the whole run, such as `test/auc`. As `log_epoch`."""
-        self._queue(metrics, step)
+        """Take over metrics of the whole run, such as `test/auc`. As `log_epoch`."""
+        self._timed(metrics, step)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log params that the run does not have yet; those it has stay as they are.
@@ -273,22 +333,26 @@ class TrackedRun:
         """
         if self._ending is not None:
             return
-        whole = ending in _WHOLE
+        whole = ending in WHOLE
         patience = END_WHOLE_SECONDS if whole else END_BROKEN_SECONDS
-        self._system.stop()
-        undelivered = self._outbox.close(patience)
+        deadline = time.monotonic() + patience
+        if self._system is not None:
+            self._system.stop()
+        # Who was interrupted waits once, not once for the points and again for the closing.
+        undelivered = self._outbox.close(patience if whole else patience / 2)
+        if self._journal is not None:
+            self._journal.close()
         self._ending = ending
-        lost = self._lost_sentence(undelivered)
+        lost = self._lost_phrase(undelivered)
+        left = patience if whole else max(deadline - time.monotonic(), 1.0)
         try:
-            self._ask(
-                f"closing run {self.run_id}",
-                lambda: self._close(ending, cause, undelivered),
-                patience,
-            )
+            close_run(self.store, self.run_id, ending, cause, undelivered=undelivered, seconds=left)
         except TrackingError as error:
-            raise TrackingError(f"{error}. The run still counts as running there{lost}") from error
+            raise TrackingError(
+                f"{error}. The run still counts as running there{lost}{self._advice()}"
+            ) from error
         if undelivered and whole:
-            raise TrackingError(f"run {self.run_id} is closed as {ending}{lost}")
+            raise TrackingError(self._left_over(undelivered))
 
     def __enter__(self) -> Self:
         return self
@@ -310,44 +374,46 @@ class TrackedRun:
         cause = redact(f"{type(error).__name__}: {error}".rstrip(": "))
         try:
             self.end("interrupted" if interrupted else "failed", cause)
+            left_over = self._left_over(self.undelivered) if self.undelivered else None
         except TrackingError as second:
-            error.add_note(str(second))
-            logger.warning("%s", second)
+            left_over = str(second)
+        if left_over:
+            error.add_note(left_over)
+            logger.warning("%s", left_over)
 
-    def _close(self, ending: Ending, cause: str | None, undelivered: int) -> None:
-        from mlflow.entities import RunTag
+    def _left_over(self, undelivered: int) -> str:
+        lost = self._lost_phrase(undelivered)
+        return f"run {self.run_id} is closed as {self._ending}{lost}{self._advice()}"
 
-        tags: dict[str, str] = {"histo.ending": ending}
-        if cause:
-            tags["histo.cause"] = cause[:TAG_CHARACTERS]
-        if undelivered:
-            tags["histo.undelivered"] = str(undelivered)
-        self._log_batch(tags=[RunTag(key, value) for key, value in tags.items()])
-        self.store.client.set_terminated(self.run_id, _STATUS[ending])
-
-    def _lost_sentence(self, undelivered: int) -> str:
+    def _lost_phrase(self, undelivered: int) -> str:
         if not undelivered:
             return ""
         reason = self._outbox.reason or "the store was too slow"
         points = "1 metric point was" if undelivered == 1 else f"{undelivered:,} metric points were"
         return f", but {points} not delivered: {reason}"
 
+    def _advice(self) -> str:
+        if self._journal is None:
+            return ""
+        folder = shlex.quote(str(self._journal.path.parent))
+        return f"; nothing is lost: histo-mlflow runs sync {folder}"
+
+    def _timed(self, metrics: Mapping[str, float], step: int) -> None:
+        start = time.perf_counter()
+        try:
+            self._queue(metrics, step)
+        finally:
+            seconds = time.perf_counter() - start
+            with self._stall_lock:
+                self._longest_stall_s = max(self._longest_stall_s, seconds)
+
     def _queue(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
         values = {name(key): float(value) for key, value in metrics.items()}
-        finite = [Point(k, v, now, step) for k, v in values.items() if math.isfinite(v)]
-        self._outbox.put(finite)
-
-    def _send(self, points: Sequence[Point]) -> None:
-        """Deliver points; called by the outbox's thread."""
-        from mlflow.entities import Metric
-
-        metrics = [Metric(p.key, p.value, p.timestamp_ms, p.step) for p in points]
-        try:
-            self._log_batch(metrics=metrics)
-        except store_errors() as error:
-            reason = plain_reason(error)
-            raise NotDeliveredError(reason, permanent=is_permanent(error)) from error
+        points = [Point(k, v, now, step) for k, v in values.items() if math.isfinite(v)]
+        if self._journal is not None:
+            points = self._journal.append(points)
+        self._outbox.put(points, replay=self._replay)
 
     def _log_batch(self, **entities: object) -> None:
         self.store.client.log_batch(self.run_id, **entities)  # type: ignore[arg-type]

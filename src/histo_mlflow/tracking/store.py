@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.bounded import within
@@ -91,6 +91,40 @@ class Store:
     def shown_uri(self) -> str:
         """The address without credentials."""
         return redact(self.tracking_uri)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is an MLflow server, spoken to over HTTP."""
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    def post_once(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST to an MLflow server a single time; its answer.
+
+        MLflow's client sends every request again when the answer got lost, also one that adds
+        something. What must not be there twice goes through here, and the caller asks the server
+        before a second attempt.
+
+        Args:
+            endpoint: "runs/log-batch".
+            body: JSON values.
+
+        Raises:
+            Exception: one of `store_errors()`, as the client's own calls raise.
+        """
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+        where = f"/api/2.0/mlflow/{endpoint}"
+        answer = http_request(  # type: ignore[no-untyped-call]
+            host_creds=get_default_host_creds(self.tracking_uri),  # type: ignore[no-untyped-call]
+            endpoint=where,
+            method="POST",
+            max_retries=0,
+            raise_on_status=False,
+            json=body,
+        )
+        found: dict[str, Any] = verify_rest_response(answer, where).json()
+        return found
 
 
 def asked(doing: str, call: Callable[[], T], seconds: float) -> T:

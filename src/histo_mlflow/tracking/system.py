@@ -15,6 +15,8 @@ from types import ModuleType
 
 import psutil
 
+from histo_mlflow.errors import DiskError
+
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
@@ -29,11 +31,15 @@ class SystemSampler:
     Args:
         put: takes metric values and the number of the sample.
         folder: the disk that holds it is the one that is measured.
+        first: the number of the first sample; a run that is continued goes on counting.
     """
 
-    def __init__(self, put: Callable[[dict[str, float], int], None], folder: Path) -> None:
+    def __init__(
+        self, put: Callable[[dict[str, float], int], None], folder: Path, *, first: int = 0
+    ) -> None:
         self._put = put
         self._folder = folder
+        self._first = first
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="histo-mlflow system")
 
@@ -50,7 +56,7 @@ class SystemSampler:
     def _work(self) -> None:
         try:
             self._sample_until_stopped()
-        except (psutil.Error, OSError, RuntimeError) as error:
+        except (psutil.Error, OSError, RuntimeError, DiskError) as error:
             # A gauge that breaks must not end a training, nor be lost without a word.
             logger.warning("system metrics end here: %s", error)
 
@@ -61,7 +67,7 @@ class SystemSampler:
         # The first call of each only sets the mark that the next one measures from.
         psutil.cpu_percent()
         process.cpu_percent()
-        number = 0
+        number = self._first
         while not self._stop.wait(pause_seconds(time.monotonic() - began)):
             values = sample(process, self._folder)
             now = psutil.net_io_counters()

@@ -1,0 +1,116 @@
+"""An HTTP proxy on loopback that can be told, while it runs, to behave badly."""
+
+import http.client
+import http.server
+import json
+import socket
+import struct
+import threading
+from typing import Literal
+from urllib.parse import urlsplit
+
+# error: 500 without forwarding. reset: forwarded, so the server has committed, then the connection
+# is reset instead of an answer. hang: nothing comes until the mode changes. refuse: reset at once.
+Mode = Literal["pass", "error", "reset", "hang", "refuse"]
+
+
+class BadProxy:
+    """Stands before a real server; `log` holds what the server took, in order.
+
+    `only` limits the mode to addresses that contain it; others pass.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = urlsplit(target).netloc
+        self.log: list[tuple[str, dict[str, object]]] = []
+        self.mishaps = 0
+        self._mode: Mode = "pass"
+        self._only = ""
+        self._changed = threading.Condition()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                proxy._handle(self)
+
+            do_GET = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the base class's names
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._http.handle_error = lambda *_: None  # a client that gave up
+        self.uri = f"http://127.0.0.1:{self._http.server_address[1]}"
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def behave(self, mode: Mode, only: str = "") -> None:
+        with self._changed:
+            self._mode, self._only = mode, only
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        self.behave("refuse")
+        self._http.shutdown()
+        self._http.server_close()
+
+    def points_taken(self) -> list[tuple[str, int]]:
+        """Key and step of every metric point that the server said yes to."""
+        found = []
+        for path, body in self.log:
+            if path.endswith("/log-batch"):
+                found += [(m["key"], m.get("step", 0)) for m in body.get("metrics", [])]  # type: ignore[attr-defined]
+        return found
+
+    def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        with self._changed:
+            mode = self._mode if self._only in request.path else "pass"
+            self.mishaps += mode != "pass"
+            if mode == "hang":
+                self._changed.wait_for(lambda: self._mode != "hang")
+        if mode in ("hang", "refuse"):
+            self._reset(request)
+        elif mode == "error":
+            self._answer(request, 500, b'{"error_code": "INTERNAL_ERROR", "message": "told to"}')
+        else:
+            try:
+                status, answer = self._forward(request, body)
+            except OSError:
+                self._reset(request)
+                return
+            if status == 200 and request.command == "POST":
+                self.log.append((request.path, json.loads(body or b"{}")))
+            if mode == "reset":
+                self._reset(request)
+            else:
+                self._answer(request, status, answer)
+
+    def _forward(
+        self, request: http.server.BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, bytes]:
+        onward = http.client.HTTPConnection(self.target, timeout=60)
+        # The server's own check of the name that it is called by.
+        headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
+        try:
+            onward.request(request.command, request.path, body, headers)
+            answer = onward.getresponse()
+            return answer.status, answer.read()
+        finally:
+            onward.close()
+
+    @staticmethod
+    def _answer(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    @staticmethod
+    def _reset(request: http.server.BaseHTTPRequestHandler) -> None:
+        linger = struct.pack("ii", 1, 0)
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        request.connection.close()
+        request.close_connection = True
