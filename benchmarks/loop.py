@@ -136,7 +136,7 @@ def bare(plan: DevicePlan, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for _ in range(steps):
-            answer, _ = train_step(
+            answer = train_step(
                 ready.model,
                 loss,
                 ready.optimiser,
@@ -148,7 +148,7 @@ def bare(plan: DevicePlan, steps: int) -> Callable[[], None]:
                 update=True,
                 clip_norm=None,
             )
-        answer.item()
+        answer.loss.item()
 
     return run
 

@@ -3,6 +3,7 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,7 +28,7 @@ def to_terminal(monkeypatch):
 
 
 def records(steps):
-    return [StepRecord(1, step + 1, steps, 32, torch.tensor(0.5)) for step in range(steps)]
+    return [StepRecord(1, step + 1, steps, 32, torch.tensor(0.5), np.arange(32)) for step in range(steps)]
 
 
 def test_a_terminal_sees_images_speed_loss_and_time_left(to_terminal):

@@ -95,6 +95,11 @@ class PackedDataset(Dataset[tuple[Tensor, int]]):
         labels = labels.pin_memory() if pinned else labels
         return Batch(nhwc.permute(0, 3, 1, 2), labels, index, positions)
 
+    def ids(self, index: Indices) -> tuple[str, ...]:
+        """Return the ids of these samples, read from the pack."""
+        known = open_pack(self.pack_path).ids
+        return tuple(known[row] for row in self.rows[index])
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pixels": None}
 

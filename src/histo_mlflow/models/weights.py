@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from histo_mlflow.errors import WeightsError
@@ -105,14 +105,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in state.items()}
 
 
-def save_weights(model: Classifier, path: Path) -> None:
-    """Write all weights of a classifier as safetensors, on whatever device they are."""
+def weights_bytes(model: Classifier) -> bytes:
+    """All weights of a classifier as the content of a safetensors file."""
     # Contiguous copies: safetensors knows no memory format and no shared storage.
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    save_file(state, path)
+    return save(state)
+
+
+def save_weights(model: Classifier, path: Path) -> None:
+    """Write all weights of a classifier as safetensors, on whatever device they are."""
+    path.write_bytes(weights_bytes(model))
 
 
 def load_weights(model: Classifier, path: Path) -> None:

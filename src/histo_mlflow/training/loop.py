@@ -1,14 +1,15 @@
 """The training loop: yields one finished record per epoch and knows nothing of MLflow.
 
-All state that the loop carries from step to step is in one `LoopState`. What a step sees is a
-function of (seed, epoch, step): the order of the images, what augmentation does to each and which
-units dropout drops.
+All state that the loop carries from step to step is in one `LoopState`, so that a training can be
+left after any step and go on from there, bit for bit. What a step sees is a function of (seed,
+epoch, step): the order of the images, what augmentation does to each and which units dropout drops.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,24 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from histo_mlflow.data.batches import Batch, PackedDataset, Sampling, batches, epoch_order
+from histo_mlflow.data.batches import Batch, Indices, PackedDataset, Sampling, batches, epoch_order
 from histo_mlflow.device import DevicePlan
-from histo_mlflow.errors import TrainingError
 from histo_mlflow.models.build import Classifier
 from histo_mlflow.models.ema import Ema
 from histo_mlflow.models.groups import freeze_backbone, unfreeze_backbone
 from histo_mlflow.randomness import derive
 from histo_mlflow.training.judging import predict_logits
+from histo_mlflow.training.memory import micro_batches
+from histo_mlflow.training.numbers import LOOK_EVERY, NumberWatch
 from histo_mlflow.training.schedule import apply, multiplier
-from histo_mlflow.training.step import LossFunction, train_step
+from histo_mlflow.training.step import LossFunction, StepResult, train_step
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, augment
 
 Measure = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 """(targets int64 (n,), logits float64 (n, K) or (n, 1)) -> metrics by name, defined ones only."""
 
-CHECK_EVERY = 25
-"""Steps between two looks at the loss; a look waits for the device."""
+Whole = Callable[[], AbstractContextManager[object]]
+"""A context that must not be left half-way: whoever ends the training waits for its end."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,35 @@ class FitSettings:
 
 
 @dataclass
+class Progress:
+    """How far the running epoch has come, and what its record will be made of.
+
+    Attributes:
+        steps: steps done.
+        losses: of each step, the mean objective times its images; scalars on the device.
+        logits: of each step, float32 (B, K) or (B, 1), on the device.
+        seconds: spent in these steps.
+        waited: of them, waiting for data.
+    """
+
+    steps: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    waited: float = 0.0
+
+
+@dataclass
 class LoopState:
-    """Everything the loop carries on, and so everything a checkpoint has to hold."""
+    """Everything the loop carries on, and so everything a checkpoint has to hold.
+
+    Gradients belong to it as well while `accumulate` batches make one update. There are no random
+    generators in it: every step seeds them from its own address.
+
+    Attributes:
+        epoch: epochs done.
+        micro_batch: batches are computed in portions of so many images, since more do not fit.
+    """
 
     model: Classifier
     optimiser: torch.optim.Optimizer
@@ -64,6 +93,8 @@ class LoopState:
     ema: Ema | None = None
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+    micro_batch: int | None = None
 
     @property
     def judged_model(self) -> Classifier:
@@ -85,13 +116,18 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """Where the epoch stands; `loss` stays on the device until somebody reads it."""
+    """Where the epoch stands; `loss` stays on the device until somebody reads it.
+
+    `index` are the samples of the step, `look` raises if one of the numbers so far was none.
+    """
 
     epoch: int
     step: int
     steps: int
     images: int
     loss: Tensor
+    index: Indices
+    look: Callable[[], None] = lambda: None
 
 
 def fit(
@@ -104,11 +140,15 @@ def fit(
     measure: Measure,
     plan: DevicePlan,
     on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_phase: Callable[[LoopState, str], None] = lambda state, phase: None,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    whole: Whole = nullcontext,
 ) -> Iterator[EpochRecord]:
-    """Train until the epochs are over or patience is.
+    """Train until the epochs are over or patience is, from wherever `state` stands.
 
     Args:
         state: is moved on in place; a record is yielded when it stands at the end of an epoch.
+            Between two steps, and while validation runs, it can be saved and gone on from.
         train: the only images that move weights.
         val: chooses the best epoch. No other split can be handed in.
         settings: see `FitSettings`.
@@ -116,6 +156,10 @@ def fit(
         measure: metrics of one split; its names get `train/` and `val/` put before them.
         plan: device, precision, memory format.
         on_step: is shown each step; must not wait for the device at every call.
+        on_phase: is shown the state when a phase ("frozen" or "full") has been entered, before
+            its first step.
+        on_epoch: is shown the record at the end of an epoch, before anything can interrupt.
+        whole: entered around every change of the state.
 
     Yields:
         One `EpochRecord` per epoch. `train/loss` and `val/loss` are the same quantity, plain mean
@@ -123,98 +167,177 @@ def fit(
         metrics come from the augmented images as the model met them, during the epoch.
 
     Raises:
-        TrainingError: the loss stopped being a number.
+        NotANumberError: the loss, a gradient or a weight stopped being a number.
     """
-    for epoch in range(state.epoch, settings.epochs):
-        started = time.perf_counter()
-        phase = _enter_phase(state.model, frozen=epoch < settings.frozen_epochs)
-        metrics = _train_epoch(state, train, settings, epoch, loss_function, measure, plan, on_step)
+    entered = None
+    while state.epoch < settings.epochs and not state.stopping.exhausted:
+        phase = _enter_phase(state.model, frozen=state.epoch < settings.frozen_epochs)
+        if phase != entered:
+            on_phase(state, phase)
+            entered = phase
+        trained = _train_epoch(
+            state, train, settings, loss_function, measure, plan, on_step=on_step, whole=whole
+        )
+        judging = time.perf_counter()
         logits = predict_logits(
             state.judged_model, val, batch_size=settings.eval_batch_size, plan=plan
         )
-        metrics |= {f"val/{name}": value for name, value in measure(val.labels, logits).items()}
-        improved = state.stopping.update(epoch + 1, metrics.get(state.stopping.monitor))
-        seconds = time.perf_counter() - started
-        state.epoch = epoch + 1
-        state.history.append({"epoch": epoch + 1, "phase": phase, "seconds": seconds, **metrics})
-        exhausted = state.stopping.exhausted
-        yield EpochRecord(epoch + 1, phase, seconds, metrics, improved, exhausted)
-        if exhausted:
-            return
+        judged = {f"val/{name}": value for name, value in measure(val.labels, logits).items()}
+        with whole():
+            seconds = state.progress.seconds + time.perf_counter() - judging
+            record = _end_epoch(state, phase, seconds, trained | judged)
+            on_epoch(record)
+        yield record
+
+
+def _end_epoch(
+    state: LoopState, phase: str, seconds: float, metrics: Mapping[str, float]
+) -> EpochRecord:
+    epoch = state.epoch + 1
+    improved = state.stopping.update(epoch, metrics.get(state.stopping.monitor))
+    state.history.append({"epoch": epoch, "phase": phase, "seconds": seconds, **metrics})
+    state.epoch, state.progress = epoch, Progress()
+    return EpochRecord(epoch, phase, seconds, metrics, improved, state.stopping.exhausted)
 
 
 def _train_epoch(
     state: LoopState,
     train: PackedDataset,
     settings: FitSettings,
-    epoch: int,
     loss_function: LossFunction,
     measure: Measure,
     plan: DevicePlan,
+    *,
     on_step: Callable[[StepRecord], None],
+    whole: Whole,
 ) -> dict[str, float]:
-    order = epoch_order(
-        len(train), settings.seed, epoch, sampling=settings.sampling, labels=train.labels
+    epoch, progress = state.epoch, state.progress
+    order = _order(train, settings, epoch)
+    steps = -(-len(order) // settings.batch_size)
+    rates = _Rates(settings, steps)
+    watch = NumberWatch(epoch, plan.device == "cpu", state.scaler.is_enabled(), train.ids)
+    feed = batches(
+        train,
+        order,
+        settings.batch_size,
+        drop_last=False,
+        device=plan.device,
+        start=progress.steps,
     )
-    batch_size = settings.batch_size
-    if len(order) % batch_size == 1 and len(order) > 1:
-        order = order[:-1]  # BatchNorm knows no variance of a single image
-    steps = -(-len(order) // batch_size)
-    window = batch_size * settings.accumulate
-    updates = -(-len(order) // window)
-    losses: list[Tensor] = []
-    seen: list[tuple[np.ndarray, Tensor]] = []
-    rate, waited, started = 0.0, 0.0, time.perf_counter()
-    feed = batches(train, order, batch_size, drop_last=False, device=plan.device)
-    for step in range(steps):
-        asked = time.perf_counter()
+    for step in range(progress.steps, steps):
+        started = time.perf_counter()
         batch = _augmented(next(feed), settings, epoch, plan)
-        waited += time.perf_counter() - asked
-        begun = step // settings.accumulate * window
-        rate = apply(
-            state.optimiser,
-            multiplier(
-                epoch * updates + step // settings.accumulate,
-                total_steps=settings.epochs * updates,
-                steps_per_epoch=updates,
-                schedule=settings.schedule,
-                warmup_epochs=settings.warmup_epochs,
-            ),
+        waited = time.perf_counter() - started
+        with whole():
+            apply(state.optimiser, rates.at(epoch, step))
+            torch.manual_seed(derive(settings.seed, "step", epoch, step))
+            loss = _step(state, batch, step, len(order), settings, loss_function, plan, watch)
+            progress.steps = step + 1
+            progress.waited += waited
+            progress.seconds += time.perf_counter() - started
+        if step % LOOK_EVERY == 0 or step + 1 == steps:
+            watch.look()
+        on_step(
+            StepRecord(epoch + 1, step + 1, steps, len(batch.labels), loss, batch.index, watch.look)
         )
-        torch.manual_seed(derive(settings.seed, "step", epoch, step))
-        ends_update = (step + 1) % settings.accumulate == 0 or step + 1 == steps
-        loss, logits = train_step(
+    return _epoch_metrics(state, train.labels[order], measure, rates.at(epoch, steps - 1))
+
+
+def _step(
+    state: LoopState,
+    batch: Batch,
+    step: int,
+    images: int,
+    settings: FitSettings,
+    loss_function: LossFunction,
+    plan: DevicePlan,
+    watch: NumberWatch,
+) -> Tensor:
+    """One batch, in portions where it does not fit at once; its mean loss."""
+    window = settings.batch_size * settings.accumulate
+    begun = step // settings.accumulate * window
+    in_window = min(begun + window, images) - begun
+    last = (step + 1) * settings.batch_size >= images
+    ends_update = last or (step + 1) % settings.accumulate == 0
+    portions = micro_batches(len(batch.labels), state.micro_batch)
+    results: list[StepResult] = []
+    for start, stop in portions:
+        index = batch.index[start:stop]
+
+        def judge(
+            loss: Tensor, logits: Tensor, gradient_norm: Tensor | None, index: Indices = index
+        ) -> None:
+            watch.expect(step, "the loss", loss, index, logits)
+            if gradient_norm is not None:
+                watch.expect(step, "the gradient", gradient_norm, index)
+
+        result = train_step(
             state.model,
             loss_function,
             state.optimiser,
-            batch.images,
-            batch.labels,
+            batch.images[start:stop],
+            batch.labels[start:stop],
             autocast=plan.autocast,
             scaler=state.scaler,
-            share=len(batch.labels) / (min(begun + window, len(order)) - begun),
-            update=ends_update,
+            share=(stop - start) / in_window,
+            update=ends_update and stop == len(batch.labels),
             clip_norm=settings.clip_norm,
+            judge=judge,
         )
-        if state.ema is not None and ends_update:
-            state.ema.update(state.model)
-        losses.append(loss * len(batch.labels))
-        seen.append((batch.index, logits))
-        if step % CHECK_EVERY == 0 or step + 1 == steps:
-            _expect_number(float(loss), epoch, step, rate)
-        on_step(StepRecord(epoch + 1, step + 1, steps, len(batch.labels), loss))
+        if result.weight_norm is not None:
+            watch.expect(step, "the norm of the weights", result.weight_norm, batch.index)
+        results.append(result)
+    if state.ema is not None and ends_update:
+        state.ema.update(state.model)
+    losses = [r.loss * (stop - start) for r, (start, stop) in zip(results, portions, strict=True)]
+    state.progress.losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+    state.progress.logits.extend(result.logits for result in results)
+    return results[-1].loss
+
+
+def _order(train: PackedDataset, settings: FitSettings, epoch: int) -> Indices:
+    order = epoch_order(
+        len(train), settings.seed, epoch, sampling=settings.sampling, labels=train.labels
+    )
+    if len(order) % settings.batch_size == 1 and len(order) > 1:
+        return order[:-1]  # BatchNorm knows no variance of a single image
+    return order
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What the learning rates are multiplied by, from the place of a batch."""
+
+    settings: FitSettings
+    steps: int
+
+    def at(self, epoch: int, step: int) -> float:
+        updates = -(-self.steps // self.settings.accumulate)
+        return multiplier(
+            epoch * updates + step // self.settings.accumulate,
+            total_steps=self.settings.epochs * updates,
+            steps_per_epoch=updates,
+            schedule=self.settings.schedule,
+            warmup_epochs=self.settings.warmup_epochs,
+        )
+
+
+def _epoch_metrics(
+    state: LoopState, targets: Indices, measure: Measure, factor: float
+) -> dict[str, float]:
+    progress = state.progress
     # Summed on the CPU: MPS has no float64.
-    mean_objective = float(torch.stack(losses).cpu().double().sum()) / len(order)
-    seconds = time.perf_counter() - started
-    targets = train.labels[np.concatenate([index for index, _ in seen])]
-    logits_seen = torch.cat([logits for _, logits in seen]).cpu().double().numpy()
-    trained = {f"train/{name}": v for name, v in measure(targets, logits_seen).items()}
-    return trained | {
-        "train/objective": mean_objective,
-        "lr": rate,
-        "images_per_second": len(order) / seconds,
-        "train_seconds": seconds,
-        "data_wait_share": waited / seconds,
+    objective = float(torch.stack(progress.losses).cpu().double().sum()) / len(targets)
+    logits = torch.cat(progress.logits).cpu().double().numpy()
+    metrics = {f"train/{name}": value for name, value in measure(targets, logits).items()}
+    metrics |= {
+        "train/objective": objective,
+        "lr": apply(state.optimiser, factor),
+        "images_per_second": len(targets) / progress.seconds,
+        "train_seconds": progress.seconds,
+        "data_wait_share": progress.waited / progress.seconds,
     }
+    return metrics if state.micro_batch is None else {**metrics, "micro_batch": state.micro_batch}
 
 
 def _augmented(batch: Batch, settings: FitSettings, epoch: int, plan: DevicePlan) -> Batch:
@@ -230,11 +353,3 @@ def _enter_phase(model: Classifier, *, frozen: bool) -> str:
         unfreeze_backbone(model)
     model.train()
     return "frozen" if frozen else "full"
-
-
-def _expect_number(loss: float, epoch: int, step: int, rate: float) -> None:
-    if not np.isfinite(loss):
-        raise TrainingError(
-            f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}, at a learning rate of "
-            f"{rate:g}: lower lr, lengthen warmup_epochs or set clip_norm (1.0 is usual)"
-        )
