@@ -1,0 +1,215 @@
+"""What a watched trial shows: phases, pictures, order, modes, and the metric that chooses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from histo_mlflow.data.batches import Indices, PackedDataset, epoch_order
+from histo_mlflow.data.findings import Finding, counted, failed, passed, warned
+from histo_mlflow.models.build import Classifier
+from histo_mlflow.models.groups import stages
+from histo_mlflow.training._doctor_trial import Trial, changed, unbegun
+from histo_mlflow.training.loop import FitSettings
+from histo_mlflow.training.stopping import Stopping
+from histo_mlflow.vision.augment import Policy, augment
+
+LOOKS = 20
+"""Epochs that are looked at before a policy is said never to change anything."""
+RARE = 1e-3
+"""Chance of a false alarm that is put up with."""
+
+
+def frozen_phase(trial: Trial, frozen_epochs: int) -> Finding:
+    """A frozen epoch leaves every weight and statistic of the backbone, and moves the head."""
+    name = "frozen-phase"
+    if not frozen_epochs:
+        return passed(name, "no frozen epochs are asked for")
+    moved = changed(trial.states[0], trial.states[1])
+    backbone = [key for key in moved if not key.startswith("head.")]
+    if backbone:
+        return failed(
+            name,
+            f"frozen_epochs={frozen_epochs} says that the backbone stands still, but a trial step "
+            f"moved {counted(len(backbone), 'of its tensors', 'of its tensors')}",
+            backbone,
+        )
+    if not moved:
+        return failed(name, "a trial step with a frozen backbone did not move the head either")
+    return passed(name, f"a trial step moved the head ({counted(len(moved), 'tensor')}) alone")
+
+
+def full_phase(trial: Trial, model: Classifier) -> Finding:
+    """A step of the whole model moves every stage."""
+    moved = set(changed(trial.states[-2], trial.states[-1]))
+    by_stage = {stage: {key for key, _ in named} for stage, named in stages(model).items()}
+    still = [stage for stage, keys in by_stage.items() if not keys & moved]
+    if still:
+        return failed(
+            "full-phase",
+            f"a trial step of the whole model left {len(still)} of {len(by_stage)} stages as they "
+            "were: they would keep their first weights for ever",
+            still,
+        )
+    return passed("full-phase", f"a trial step moved all {len(by_stage)} stages")
+
+
+def augmentation(trial: Trial, policy: Policy, seed: int) -> Finding:
+    """A sample looks different in two epochs if the policy is random, and only then."""
+    name = "augmentation"
+    altered = sum(
+        not torch.equal(shown.images, trial.raw[torch.from_numpy(shown.index)])
+        for shown in trial.met("val", 0) + trial.met("val", 1)
+    )
+    if altered:
+        return failed(name, "the images of the evaluation were altered on their way to the model")
+    first, second = (_by_sample(trial, epoch) for epoch in (0, 1))
+    both = sorted(first.keys() & second.keys())
+    differ = sum(not torch.equal(first[i], second[i]) for i in both)
+    if not policy.is_random:
+        touched = sum(not torch.equal(first[i], trial.raw[i]) for i in first)
+        if differ or touched:
+            return failed(name, "the policy says that nothing happens, but images were altered")
+        return passed(name, "none, as the policy says: every epoch shows the same pictures")
+    same, still = _repeats(trial.raw, policy, seed)
+    if not same:
+        return failed(name, "equal seed, epoch and position gave two different pictures")
+    if not differ and (still == 1.0 or still ** len(both) < RARE):
+        return failed(
+            name,
+            f"the policy is random, but two epochs showed {counted(len(both), 'sample')} in the "
+            "very same way: the pictures are augmented once and then repeat",
+        )
+    if not differ:
+        return passed(name, f"happens rarely: {still:.0%} of pictures repeat from epoch to epoch")
+    return passed(name, f"two epochs showed {differ} of {len(both)} samples differently")
+
+
+def _by_sample(trial: Trial, epoch: int) -> dict[int, torch.Tensor]:
+    return {
+        int(index): image
+        for shown in trial.met("train", epoch)
+        for index, image in zip(shown.index, shown.images, strict=True)
+    }
+
+
+def _repeats(raw: torch.Tensor, policy: Policy, seed: int) -> tuple[bool, float]:
+    """Whether the same address gives the same picture, and the share that repeats over epochs."""
+    positions = np.arange(len(raw), dtype=np.int64)
+    first = augment(raw.clone(), policy, seed, 0, positions)
+    same = torch.equal(first, augment(raw.clone(), policy, seed, 0, positions))
+    equal = [
+        (augment(raw.clone(), policy, seed, epoch, positions) == first).flatten(1).all(dim=1)
+        for epoch in range(1, LOOKS + 1)
+    ]
+    return same, float(torch.stack(equal).double().mean())
+
+
+def corners(policy: Policy, image_px: int, seed: int) -> Finding:
+    """No turn or shift fills in a constant: a white image stays white.
+
+    Colour changes and erasing are switched off, since they may darken what they are told to.
+    """
+    plain = replace(policy, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, erase_p=0.0)
+    white = torch.full((32, 3, image_px, image_px), 255, dtype=torch.uint8)
+    white = white.contiguous(memory_format=torch.channels_last)
+    moved = augment(white, plain, seed, 0, np.arange(len(white), dtype=np.int64))
+    filled = (moved < 250).all(dim=1)  # bilinear rounding never takes white that far
+    share = filled.double().mean(dim=(1, 2))
+    if bool((share > 0).any()):
+        black = float((moved == 0).all(dim=1).double().mean())
+        return failed(
+            "corners",
+            f"turning a white image filled in {float(share.max()):.1%} of its pixels at worst "
+            f"({black:.1%} of all pure black): the model would learn the corners; turn by quarters "
+            "or reflect the border",
+        )
+    return passed("corners", "turns and shifts fill in nothing: a white image stays white")
+
+
+def order(trial: Trial, train: PackedDataset, settings: FitSettings) -> Finding:
+    """Every epoch has an order of its own, with all samples once, and not class by class."""
+    name = "order"
+    shown = [np.concatenate([s.index for s in trial.met("train", epoch)]) for epoch in (0, 1)]
+    whole = [_drawn(train, settings, epoch) for epoch in (0, 1)]
+    n = len(train)
+    if np.array_equal(whole[0], np.arange(n)) or np.array_equal(shown[0], np.arange(len(shown[0]))):
+        return failed(name, "the training images come in the order of the files, never shuffled")
+    if np.array_equal(whole[0], whole[1]) or np.array_equal(shown[0], shown[1]):
+        return failed(name, "two epochs have the very same order: shuffled once, not every epoch")
+    if settings.sampling == "shuffled":
+        for drawn in (*whole, *shown):
+            if not np.array_equal(np.sort(drawn), np.arange(len(drawn))):
+                return failed(name, "an epoch does not show every training image exactly once")
+    labels = train.labels[whole[0]]
+    shares = np.bincount(labels) / n
+    expected = (n - 1) * (1 - float(shares @ shares))
+    changes = int((np.diff(labels) != 0).sum())
+    # Under a random order the count's standard deviation is about sqrt(n) / 2 at most.
+    if changes < expected / 2 and expected - changes > 3 * np.sqrt(n):
+        return failed(
+            name,
+            f"the training images come sorted by class: the class changes {changes:,} times in an "
+            f"epoch, {expected:,.0f} were expected",
+        )
+    return passed(name, f"{settings.sampling} anew in every epoch")
+
+
+def _drawn(train: PackedDataset, settings: FitSettings, epoch: int) -> Indices:
+    sampling, labels = settings.sampling, train.labels
+    return epoch_order(len(train), settings.seed, epoch, sampling=sampling, labels=labels)
+
+
+def modes(trial: Trial) -> Finding | None:
+    """A finding where a batch norm or a dropout was in training mode during an evaluation."""
+    judged = [shown for epoch in (0, 1) for shown in trial.met("val", epoch)]
+    active = sorted({name for shown in judged for name in shown.active})
+    if not active:
+        return None
+    return failed(
+        "evaluation-mode",
+        f"{counted(len(active), 'batch norm or dropout', 'batch norms and dropouts')} stayed in "
+        "training mode while the model was judged: eval() was never called",
+        active,
+    )
+
+
+def monitor(trial: Trial, stopping: Stopping) -> Finding:
+    """The best epoch and the early stop hang on the metric that is named, in its direction."""
+    name, metric = "monitor", stopping.monitor
+    if not metric.startswith("val/"):
+        return failed(name, f"the best epoch is chosen by {metric}; only val/ metrics may choose")
+    improved = [record.improved for record in trial.records]
+    if improved != [True, True] or trial.best_epoch != 2:
+        return failed(
+            name,
+            f"{metric} is named, but a trial in which it alone improved in the second epoch gave "
+            f"epoch {trial.best_epoch} as the best: another metric chooses, or the wrong way round",
+        )
+    twin = unbegun(stopping)
+    twin.patience = 2
+    sign = -1.0 if metric.rpartition("/")[2] == "loss" else 1.0
+    ended = []
+    for epoch, value in enumerate((0.5, 0.9, 0.7, 0.6), start=1):
+        twin.update(epoch, sign * value)
+        ended.append(twin.exhausted)
+    if twin.best_epoch != 2 or ended != [False, False, False, True]:
+        return failed(
+            name,
+            f"with patience 2, four epochs of {metric} whose second is the best ended with epoch "
+            f"{twin.best_epoch} as the best, stopped: {ended}",
+        )
+    patience = "no early stop" if stopping.patience is None else f"patience {stopping.patience}"
+    return passed(name, f"{metric} chooses the best epoch; {patience}")
+
+
+def pinned(pin_memory: bool, device: str) -> Finding:
+    """Page-locked memory only where CUDA copies from it."""
+    cuda = device.startswith("cuda")
+    if pin_memory and not cuda:
+        return failed("pinned-memory", f"pin_memory is set on {device}: it belongs to CUDA alone")
+    if cuda and not pin_memory:
+        return warned("pinned-memory", "pin_memory is off on CUDA: every copy waits")
+    return passed("pinned-memory", f"{'on' if pin_memory else 'off'}, as fits {device}")
