@@ -73,6 +73,11 @@ class SplitSection(_Section):
         description="group: whole lesions, slides or patients stay together; given: the data set's "
         "own split; row: image by image, which leaks and is tagged so",
     )
+    leak_groups: Literal["join", "report"] = Field(
+        "join",
+        description="join: images that look the same stay on one side of the split; report: only "
+        "tell (so always with split=given and split=row)",
+    )
     val_fraction: float = Field(0.15, gt=0, lt=1, description="share of images for validation")
     test_fraction: float = Field(0.15, gt=0, lt=1, description="share of images for the test")
     folds: int | None = Field(None, ge=2, description="k-fold instead: number of folds")

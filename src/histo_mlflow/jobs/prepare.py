@@ -12,6 +12,7 @@ import pandas as pd
 from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.data.checks import Finding, Level, worst
 from histo_mlflow.data.fingerprint import data_digest
+from histo_mlflow.data.leaks import Leaks, find_leaks
 from histo_mlflow.data.manifest import Manifest
 from histo_mlflow.data.pack import Item, Pack, pack_images
 from histo_mlflow.data.sources import to_manifest
@@ -31,6 +32,17 @@ from histo_mlflow.vision.decode import DecodeRule
 
 
 @dataclass(frozen=True)
+class Audited:
+    """A data set that passes its checks, packed, and what in it looks the same."""
+
+    manifest: Manifest
+    findings: Sequence[Finding]
+    digest: str
+    pack: Pack
+    leaks: Leaks
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A data set that may be trained on."""
 
@@ -39,6 +51,7 @@ class Prepared:
     splits: Splits
     digest: str
     pack: Pack
+    leaks: Leaks
 
     def dataset(self, split: str) -> PackedDataset:
         """The images of one split, in the order of the manifest."""
@@ -47,11 +60,37 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
-    """Check, split and pack a recipe's data set.
+    """Check, pack, audit and split a recipe's data set.
 
     Raises:
         DataError: the data set is not there, or a check says FAIL.
         SplitError: it cannot be divided as asked.
+    """
+    audited = audit(recipe, talk=talk)
+    manifest, leaks = audited.manifest, audited.leaks
+    talk.say("leaks", _leaks_line(leaks, manifest.group_kind, joined=joins(recipe)))
+    splits = divide(manifest, recipe, leaks)
+    counts = splits.counts()["images"]
+    talk.say(
+        "split",
+        f"by {splits.kind}: "
+        + ", ".join(f"{name} {n:,}" for name, n in counts.items())
+        + (" - LEAKS between splits, scores will flatter" if splits.leaking else ""),
+    )
+    if crossing := leaks.crossing(splits.table["split"].tolist()):
+        talk.say(
+            "WARN",
+            f"leak-groups: {crossing:,} of {len(manifest.table):,} images have one that belongs to "
+            "them or looks the same in another split (`histo-mlflow data leaks` shows which)",
+        )
+    return Prepared(manifest, audited.findings, splits, audited.digest, audited.pack, leaks)
+
+
+def audit(recipe: Recipe, *, talk: Talk) -> Audited:
+    """Check and pack a recipe's data set, and find which images show the same.
+
+    Raises:
+        DataError: the data set is not there, or a check says FAIL.
     """
     inspected = inspect(recipe, talk=talk)
     for finding in inspected.findings:
@@ -71,18 +110,34 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
         f"{len(manifest.table):,} images, {len(manifest.classes)} classes, "
         f"{groups:,} {manifest.group_kind} groups in {manifest.root}",
     )
-    splits = divide(manifest, recipe)
-    counts = splits.counts()["images"]
-    talk.say(
-        "split",
-        f"by {splits.kind}: "
-        + ", ".join(f"{name} {n:,}" for name, n in counts.items())
-        + (" - LEAKS between splits, scores will flatter" if splits.leaking else ""),
-    )
     pack = _packed(manifest, inspected.scanned, recipe, talk=talk)
-    return Prepared(
-        manifest, inspected.findings, splits, data_digest(manifest, inspected.scanned), pack
+    table = manifest.table
+    leaks = find_leaks(
+        pack, table["group"].tolist(), table["label"].tolist(), cache_dir(), progress=talk.bars
     )
+    if leaks.held_back:
+        talk.say(
+            "WARN",
+            f"leak-groups: the near-duplicates would chain {leaks.largest:,} of {pack.n:,} images "
+            "into one group; they are told and not joined",
+        )
+    digest = data_digest(manifest, inspected.scanned)
+    return Audited(manifest, inspected.findings, digest, pack, leaks)
+
+
+def joins(recipe: Recipe) -> bool:
+    """Whether the recipe's split keeps leak groups whole; a row-wise or given one cannot."""
+    return recipe.split.leak_groups == "join" and recipe.split.split == "group"
+
+
+def _leaks_line(leaks: Leaks, group_kind: str, *, joined: bool) -> str:
+    facts = leaks.summary()
+    equal, near = facts["equal_pairs_across_groups"], facts["near_pairs_across_groups"]
+    found = f"{equal:,} equal and {near:,} near-duplicate pairs across {group_kind}s"
+    if not joined:
+        return f"{found}, told and not joined; {leaks.declared:,} {group_kind} groups"
+    what = "of which the equal ones joined" if leaks.held_back else "joined"
+    return f"{found} {what}; {facts['leak_groups']:,} leak groups"
 
 
 def _told(finding: Finding) -> str:
@@ -90,10 +145,16 @@ def _told(finding: Finding) -> str:
     return f"{finding.check}: {finding.message.rstrip('.')}{first}"
 
 
-def divide(manifest: Manifest, recipe: Recipe) -> Splits:
-    """Split a manifest as the recipe says."""
+def divide(manifest: Manifest, recipe: Recipe, leaks: Leaks) -> Splits:
+    """Split a manifest as the recipe says, by leak groups where `joins`.
+
+    Raises:
+        SplitError: it cannot be divided as asked.
+    """
     split, table = recipe.split, manifest.table
     ids, labels, groups = (table[column].tolist() for column in ("id", "label", "group"))
+    if joins(recipe):
+        groups = list(leaks.groups)
     if split.folds is not None:
         return kfold_by_group(
             ids,

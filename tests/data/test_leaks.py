@@ -1,0 +1,311 @@
+"""What looks the same is found, what does not is left alone, and groups join by reachability."""
+
+import hashlib
+import io
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageEnhance
+from sklearn.metrics import pairwise_distances
+
+from histo_mlflow.data import leaks as auditing
+from histo_mlflow.data._leak_candidates import PER_IMAGE, SURE_BITS, candidates, hashes
+from histo_mlflow.data._leak_groups import united
+from histo_mlflow.data._leak_marks import make_marks, turned, turned_cosines
+from histo_mlflow.data.leaks import alike_pixels, find_alike, find_leaks, joined_groups
+from histo_mlflow.data.pack import Item, pack_images
+from histo_mlflow.errors import DataError
+from histo_mlflow.vision.decode import DecodeRule
+
+PX = 96
+
+
+def scene(seed: int, px: int = PX) -> np.ndarray:
+    """A blob on a background with texture of several sizes: nothing in it is repeated."""
+    rng = np.random.default_rng([7, seed])
+    grey = sum(
+        np.asarray(
+            Image.fromarray(rng.normal(0, 1, (n, n)).astype(np.float32)).resize(
+                (px, px), Image.Resampling.BICUBIC
+            )
+        )
+        * (40 / n**0.5)
+        for n in (4, 8, 16, 32)
+    )
+    return (140 + grey[..., None] + np.array([30, 0, 10])).clip(0, 255).astype(np.uint8)
+
+
+def recompressed(image: np.ndarray, quality: int = 60) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def brightened(image: np.ndarray) -> np.ndarray:
+    return np.asarray(ImageEnhance.Brightness(Image.fromarray(image)).enhance(1.15))
+
+
+def recoloured(image: np.ndarray) -> np.ndarray:
+    return (image * np.array([0.8, 1.0, 0.9])).astype(np.uint8)
+
+
+def cropped(image: np.ndarray, pixels: int = 3) -> np.ndarray:
+    px = image.shape[0]
+    box = (pixels, pixels, px - pixels, px - pixels)
+    return np.asarray(Image.fromarray(image).crop(box).resize((px, px), Image.Resampling.BILINEAR))
+
+
+def stacked(*images: np.ndarray) -> np.ndarray:
+    """These images among 30 others."""
+    return np.stack([*images, *(scene(1_000 + i) for i in range(30))])
+
+
+def found(pixels: np.ndarray) -> set[tuple[int, int, str]]:
+    pairs = find_alike(pixels, progress=False).pairs
+    return set(zip(pairs["a"], pairs["b"], pairs["kind"], strict=True))
+
+
+def packed(pixels, folder, name="pack"):
+    """A real pack whose rows are exactly these pixels."""
+    items = []
+    for i, image in enumerate(pixels):
+        path = folder / f"{name}_{i:03d}.png"
+        Image.fromarray(image).save(path)
+        items.append(Item(f"{name}_{i:03d}", path))
+    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+    rule = DecodeRule(image_px=pixels.shape[1])
+    return pack_images(items, digests, rule, folder / "cache", progress=False)
+
+
+def test_different_images_are_not_linked():
+    assert found(np.stack([scene(i) for i in range(150)])) == set()
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_equal_pixels_are_found_in_every_turn(turn):
+    original = scene(0)
+    pairs = find_alike(stacked(original, turned(original[None], turn)[0]), progress=False).pairs
+
+    assert pairs[["a", "b", "kind", "distance"]].to_numpy().tolist() == [[0, 1, "equal", 0.0]]
+    copy = turned(original[None], turn)
+    assert np.array_equal(turned(copy, int(pairs["turn"][0]))[0], original)
+
+
+@pytest.mark.parametrize(
+    "change", [recompressed, brightened, recoloured, cropped], ids=lambda change: change.__name__
+)
+@pytest.mark.parametrize("turn", [0, 1, 6])
+def test_a_changed_copy_is_a_near_duplicate_also_turned(change, turn):
+    original = scene(1)
+    assert found(stacked(original, turned(change(original)[None], turn)[0])) == {(0, 1, "near")}
+
+
+@pytest.mark.parametrize("px", [16, 32, 224])
+def test_small_and_large_packs_are_searched_alike(px):
+    original = scene(2, px)
+    others = [scene(1_000 + i, px) for i in range(30)]
+
+    assert found(np.stack([original, brightened(original), *others])) == {(0, 1, "near")}
+
+
+def test_many_copies_give_one_pair_less_than_there_are_copies():
+    assert len(found(stacked(*[scene(3)] * 6))) == 5
+
+
+def test_flat_images_are_linked_to_nothing():
+    """Blank patches are equal, or nearly; joining them would chain all slides."""
+    rng = np.random.default_rng(0)
+    blank = [np.full((PX, PX, 3), 240, np.uint8)] * 20
+    noisy = [np.clip(240 + rng.normal(0, 0.4, (PX, PX, 3)), 0, 255).astype(np.uint8)] * 20
+    alike = find_alike(stacked(*blank, *noisy), progress=False)
+
+    assert alike.flat == 40
+    assert alike.pairs.empty
+
+
+def test_a_data_set_of_blank_images_only_has_no_pairs():
+    assert find_alike(np.zeros((5, PX, PX, 3), np.uint8), progress=False).pairs.empty
+
+
+def test_one_image_has_no_pairs():
+    assert found(scene(0)[None]) == set()
+
+
+def test_turned_cosines_are_those_of_the_turned_image():
+    images = np.stack([scene(i) for i in range(4)])
+    plain = make_marks(images, lambda n: None).cosines
+    for turn in range(8):
+        of_turned = make_marks(np.ascontiguousarray(turned(images, turn)), lambda n: None).cosines
+        np.testing.assert_allclose(turned_cosines(plain, turn), of_turned, atol=1e-4)
+
+
+def test_turns_are_those_of_pillow():
+    image = scene(0)
+    pillow = Image.fromarray(image)
+    assert np.array_equal(
+        turned(image[None], 1)[0], np.asarray(pillow.transpose(Image.Transpose.ROTATE_90))
+    )
+    assert np.array_equal(
+        turned(image[None], 4)[0], np.asarray(pillow.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
+
+
+def test_no_pair_within_the_sure_bits_is_missed():
+    """Against all pairs of 200 images in all turns, by scikit-learn's Hamming distance."""
+    base = [scene(i) for i in range(100)]
+    images = np.stack([*base, *(cropped(brightened(image), 2) for image in base)])
+    of_turns = hashes(make_marks(images, lambda n: None).cosines)
+    bits = [np.unpackbits(h.view(np.uint8).reshape(-1, 8), axis=1) for h in of_turns]
+    expected = set()
+    for turn in range(8):
+        distance = np.rint(64 * pairwise_distances(bits[0] > 0, bits[turn] > 0, metric="hamming"))
+        a, b = np.nonzero(distance <= SURE_BITS)
+        expected |= {(i, j, turn, int(distance[i, j])) for i, j in zip(a, b, strict=True) if i < j}
+
+    got = {tuple(map(int, row)) for row in candidates(of_turns, np.zeros(200, bool))}
+
+    assert len(expected) > 80
+    assert expected <= got
+
+
+def test_candidates_stay_few_where_all_images_hash_alike():
+    same = [np.zeros(5_000, np.uint64) for _ in range(8)]
+    assert len(candidates(same, np.zeros(5_000, bool))) <= 2 * PER_IMAGE * 5_000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_union_find_agrees_with_walking_the_links(seed):
+    rng = np.random.default_rng(seed)
+    links = rng.integers(0, 40, (25, 2)).tolist()
+    reach = np.eye(40, dtype=bool)
+    for a, b in links:
+        reach[a, b] = reach[b, a] = True
+    for _ in range(40):
+        reach = reach @ reach
+    assert united(40, links).tolist() == reach.argmax(axis=1).tolist()
+
+
+def test_groups_join_through_a_third_and_are_called_after_the_first_name():
+    groups = ["d", "c", "b", "a", "c"]
+    links = np.array([(0, 1), (4, 2)])  # d - c and c - b: d, c and b are one
+
+    assert joined_groups(groups, links) == ("b", "b", "b", "a", "b")
+    assert joined_groups(groups, np.empty((0, 2), np.int64)) == tuple(groups)
+
+
+def test_the_audit_names_groups_labels_and_conflicts(tmp_path):
+    images = np.stack([scene(0), scene(0), brightened(scene(0)), scene(5), scene(6)])
+    audit = find_leaks(
+        packed(images, tmp_path),
+        ["g1", "g1", "g2", "g3", "g4"],
+        ["x", "x", "y", "x", "y"],
+        tmp_path,
+        progress=False,
+    )
+    facts = audit.summary()
+
+    assert audit.groups == ("g1", "g1", "g1", "g3", "g4")
+    assert (facts["equal_pairs_within_groups"], facts["near_pairs_across_groups"]) == (1, 2)
+    assert facts["pairs_with_different_labels"] == 2
+    assert (facts["declared_groups"], facts["leak_groups"]) == (4, 3)
+    assert audit.crossing(["train", "train", "test", "val", "test"]) == 3
+    assert audit.crossing(["train", "train", "train", "val", "test"]) == 0
+
+
+def test_a_pack_is_looked_through_once_and_groups_are_laid_over_it_anew(tmp_path, monkeypatch):
+    pack = packed(stacked(scene(0), brightened(scene(0))), tmp_path)
+    labels = ["x"] * pack.n
+    first = find_leaks(pack, list(pack.ids), labels, tmp_path, progress=False)
+    monkeypatch.setattr(auditing, "find_alike", lambda *_, **__: pytest.fail("searched again"))
+    second = find_leaks(pack, list(pack.ids), labels, tmp_path, progress=False)
+
+    assert second.groups == first.groups
+    assert second.summary() == first.summary()
+    pd.testing.assert_frame_equal(second.pairs, first.pairs)
+    one_group = find_leaks(pack, ["g"] * pack.n, labels, tmp_path, progress=False)
+    assert one_group.summary()["near_pairs_within_groups"] == 1
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path):
+    pack = packed(stacked(scene(0), brightened(scene(0))), tmp_path)
+    first = alike_pixels(pack, tmp_path, progress=False)
+    (kept,) = (tmp_path / "leaks").iterdir()
+    for damage in ("", "{", "[]", '{"format": 1}', '{"format": 0}'):
+        kept.write_text(damage)
+        pd.testing.assert_frame_equal(
+            alike_pixels(pack, tmp_path, progress=False).pairs, first.pairs
+        )
+
+
+def test_the_search_is_deterministic():
+    pixels = stacked(scene(0), cropped(scene(0)), recompressed(scene(0)))
+    first, second = (find_alike(pixels, progress=False) for _ in range(2))
+
+    pd.testing.assert_frame_equal(first.pairs, second.pairs)
+    assert first.threshold == second.threshold
+
+
+def test_near_duplicates_that_would_chain_the_data_set_are_told_and_not_joined(tmp_path):
+    copies = [(scene(0) * (1 - 0.01 * i)).astype(np.uint8) for i in range(25)]
+    pixels = stacked(*copies, copies[0])
+    audit = find_leaks(
+        packed(pixels, tmp_path),
+        [f"g{i:02d}" for i in range(len(pixels))],
+        ["x"] * len(pixels),
+        tmp_path,
+        progress=False,
+    )
+
+    assert audit.held_back
+    assert audit.largest == 26
+    assert len(set(audit.groups)) == len(pixels) - 1  # the equal pair is joined all the same
+    assert audit.summary()["near_pairs_across_groups"] >= 24
+
+
+def test_a_large_declared_group_is_no_reason_to_hold_back(tmp_path):
+    pixels = stacked(scene(0), brightened(scene(0)))
+    audit = find_leaks(
+        packed(pixels, tmp_path), ["a"] + ["b"] * 31, ["x"] * 32, tmp_path, progress=False
+    )
+
+    assert not audit.held_back
+    assert set(audit.groups) == {"a"}
+
+
+def test_groups_that_do_not_fit_the_pack_are_refused(tmp_path):
+    pack = packed(stacked(), tmp_path)
+    with pytest.raises(DataError, match="30 packed images needs a group and a label: got 1 groups"):
+        find_leaks(pack, ["g"], ["x"] * 30, tmp_path, progress=False)
+
+
+def test_the_byte_identical_pairs_of_ham10000_are_found_among_others(realdata, tmp_path):
+    """And the photograph that stands under two lesions in two white balances."""
+    root = realdata / "ham10000_all_200x150"
+    table = pd.read_csv(root / "HAM10000_metadata.csv")
+    equal = [("ISIC_0029861", "ISIC_0024366"), ("ISIC_0029938", "ISIC_0024777")]
+    near = ("ISIC_0030074", "ISIC_0025226")
+    named = [*equal[0], *equal[1], *near]
+    others = table[~table["image_id"].isin(named)].drop_duplicates("lesion_id")["image_id"]
+    ids = [*named, *others.sample(300, random_state=0)]
+    paths = {path.stem: path for path in root.glob("*_part_*/*.jpg")}
+    items = [Item(name, paths[name]) for name in ids]
+    rule = DecodeRule(image_px=96, fit="squash")
+    pack = pack_images(items, ids, rule, tmp_path, progress=False)
+    lesions = table.set_index("image_id")["lesion_id"][ids].tolist()
+    audit = find_leaks(pack, lesions, ["x"] * len(ids), tmp_path, progress=False)
+
+    of_kind = {
+        kind: {frozenset(pair) for pair in rows[["id_a", "id_b"]].to_numpy().tolist()}
+        for kind, rows in audit.pairs.groupby("kind")
+    }
+    assert of_kind["equal"] == {frozenset(pair) for pair in equal}
+    across = audit.pairs[audit.pairs["across"]]
+    assert across[["id_a", "id_b"]].to_numpy().tolist() == [list(near)]
+
+
+def test_pairs_are_ordered_rows():
+    pixels = stacked(*(cropped(scene(0), k) for k in range(3)))
+    pairs = find_alike(pixels, progress=False).pairs
+    assert set(zip(pairs["a"], pairs["b"], strict=True)) == set(combinations(range(3), 2))
