@@ -29,7 +29,7 @@ from torch import Tensor
 from _timing import machine
 from histo_mlflow import recipe as recipes
 from histo_mlflow.data.batches import PackedDataset, batches, epoch_order
-from histo_mlflow.jobs.outcome import epoch_measure
+from histo_mlflow.jobs.metrics import epoch_measure
 from histo_mlflow.jobs.ready import Ready, get_ready
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.models.build import Classifier, build

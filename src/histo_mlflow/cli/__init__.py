@@ -12,8 +12,10 @@ import click
 
 import histo_mlflow
 from histo_mlflow.cli.data import data
+from histo_mlflow.cli.doctor import doctor
 from histo_mlflow.cli.options import normalise
 from histo_mlflow.cli.recipe import recipe
+from histo_mlflow.cli.runs import runs
 from histo_mlflow.cli.train import train
 from histo_mlflow.errors import HistoMlflowError, Interrupted
 
@@ -32,6 +34,8 @@ def cli() -> None:
 
 cli.add_command(train)
 cli.add_command(data)
+cli.add_command(doctor)
+cli.add_command(runs)
 cli.add_command(recipe)
 
 

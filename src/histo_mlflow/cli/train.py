@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import click
 
@@ -11,7 +12,9 @@ from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
 
 @click.command(cls=RecipeCommand)
 @click.option(
-    "--dataset", default="demo", show_default=True, help="Recipe: a shipped name, or a .yaml file."
+    "--dataset",
+    default=None,
+    help="Recipe: a shipped name, or a .yaml file. [demo, or that of the run to resume]",
 )
 @click.option("--experiment", default=None, help="MLflow experiment. [the recipe's name]")
 @click.option("--run-name", default=None, help="MLflow run name.")
@@ -26,15 +29,47 @@ from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
     show_default=True,
     help="Folder for the local files of each run.",
 )
+@click.option(
+    "--run-dir",
+    default=None,
+    help="Folder for this run's files instead; a run that is in it is gone on with.",
+)
+@click.option("--resume", default=None, metavar="RUN_ID", help="Go on with this run.")
+@click.option(
+    "--checkpoint-seconds",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Save the state within an epoch this often, and at the end of each.",
+)
+@click.option(
+    "--checkpoint-steps",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Save the state every so many steps as well.",
+)
+@click.option(
+    "--doctor",
+    "doctor_level",
+    default="quick",
+    show_default=True,
+    type=click.Choice(["off", "quick", "full"]),
+    help="What is examined before the first step; full also learns one batch by heart.",
+)
 @click.option("--quiet", is_flag=True, help="No talk and no progress bars on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @recipe_options()
 def train(
-    dataset: str,
+    dataset: str | None,
     experiment: str | None,
     run_name: str | None,
     tracking_uri: str | None,
     runs_dir: str,
+    run_dir: str | None,
+    resume: str | None,
+    checkpoint_seconds: float,
+    checkpoint_steps: int | None,
+    doctor_level: Literal["off", "quick", "full"],
     quiet: bool,
     as_json: bool,
     **overrides: str | None,
@@ -46,19 +81,32 @@ def train(
     `mlflow models serve` can serve, and kept under the runs folder. Any field of the recipe can
     be replaced by an option below; in brackets is the value where neither recipe nor option
     gives one.
-    """
-    from histo_mlflow.jobs.talk import Talk
-    from histo_mlflow.jobs.train import train as run_training
-    from histo_mlflow.recipe import load
 
-    result = run_training(
-        load(dataset, given(overrides)),
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        run_name=run_name,
-        runs_dir=runs_dir,
-        talk=Talk(quiet=quiet),
-    )
+    Whatever ended a run, `--resume RUN_ID`, or the same command with the same `--run-dir`, goes
+    on with it exactly where it was.
+    """
+    from histo_mlflow.jobs.parent import ending_with_parent
+
+    with ending_with_parent():  # before the imports, which take seconds
+        from histo_mlflow.jobs.epochs import CheckpointPolicy
+        from histo_mlflow.jobs.resume import wanted_recipe
+        from histo_mlflow.jobs.talk import Talk
+        from histo_mlflow.jobs.train import train as run_training
+
+        result = run_training(
+            wanted_recipe(
+                dataset, given(overrides), resume=resume, runs_dir=runs_dir, run_dir=run_dir
+            ),
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            run_name=run_name,
+            runs_dir=runs_dir,
+            run_dir=run_dir,
+            resume=resume,
+            checkpoints=CheckpointPolicy(checkpoint_seconds, checkpoint_steps),
+            doctor_level=None if doctor_level == "off" else doctor_level,
+            talk=Talk(quiet=quiet),
+        )
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:

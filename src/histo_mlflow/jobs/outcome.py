@@ -1,45 +1,33 @@
-"""What comes of a trained model: predictions, metrics, and the model that is logged."""
+"""What comes of a trained model: predictions, metrics, pictures, and the model folder."""
 
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
+from histo_mlflow import files
 from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
-from histo_mlflow.evaluation.metrics import summary
+from histo_mlflow.jobs.epochs import Epochs, best_epoch
+from histo_mlflow.jobs.metrics import EPOCH_METRICS, measure
+from histo_mlflow.jobs.pictures import draw_results
 from histo_mlflow.jobs.prepare import decode_rule
 from histo_mlflow.jobs.ready import Ready
+from histo_mlflow.jobs.run_folder import RunFolder
+from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.models.weights import load_weights
-from histo_mlflow.registry import log_model
 from histo_mlflow.registry.model_folder import write_model_folder
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.training.judging import predict_logits
-
-MODEL_SECONDS = 600.0
-"""The longest wait for the store to take the model."""
-
-EPOCH_METRICS = ("loss", "auc", "average_precision", "accuracy", "balanced_accuracy")
-"""What is followed over the epochs; the final test split gets the AUC of each class as well."""
-
-
-def measure(targets: np.ndarray, logits: np.ndarray, ready: Ready) -> dict[str, float]:
-    """Metrics of one split under the names that MLflow shows; `loss` is plain cross-entropy."""
-    found = summary(targets, logits, ready.recipe.model.output, ready.prepared.manifest.classes)
-    return {"loss": found.pop("log_loss"), **found}
-
-
-def epoch_measure(targets: np.ndarray, logits: np.ndarray, ready: Ready) -> dict[str, float]:
-    """The part of `measure` that is logged every epoch."""
-    found = measure(targets, logits, ready)
-    return {name: found[name] for name in EPOCH_METRICS if name in found}
 
 
 def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
@@ -72,21 +60,64 @@ def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def log_trained_model(
+def conclude(
     run: TrackedRun,
     ready: Ready,
-    best_path: Path,
-    folder: Path,
-    metrics: Mapping[str, float],
+    folder: RunFolder,
+    epochs: Epochs,
+    started: float,
     *,
-    step: int,
-) -> str:
-    """Write the model folder and log it to the run; the id of the logged model.
+    talk: Talk,
+) -> dict[str, Any]:
+    """Judge the best epoch's weights on the test split and write all that came of the training.
 
-    The input example is a real image of the training split. MLflow copies the metrics of `step`,
-    the best epoch, to the model.
+    The outcome is written last: where it is there, results and model are whole.
+
+    Args:
+        run: gets the test metrics.
+        ready: its model holds the best epoch's weights afterwards.
+        folder: of the run.
+        epochs: done.
+        started: `perf_counter` when the process began to train.
+        talk: says what happens.
     """
-    manifest = ready.prepared.manifest
+    best = best_epoch(ready.state)
+    best_path = epochs.checkpoints.best_path(ready.state)
+    table = predict(ready, best_path)
+    test_rows = predictions.of_split(table, "test")
+    test = measure(predictions.targets_of(test_rows), predictions.logits_of(test_rows), ready)
+    at_best = {f"test/{name}": value for name, value in test.items()}
+    run.log_metrics({"best_epoch": best, **at_best}, step=best)
+    talk.say("test", "  ".join(f"{k} {test[k]:.4f}" for k in EPOCH_METRICS if k in test))
+    for old in (folder.results, folder.model):
+        shutil.rmtree(old, ignore_errors=True)
+    files.make_folder(folder.results)
+    files.write_json(folder.results / "history.json", ready.state.history)
+    classes = ready.prepared.manifest.classes
+    with files.told(folder.path, best_path.stat().st_size):
+        predictions.save(table, folder.results / "predictions.parquet")
+        draw_results(folder.results / "figures", ready.state.history, table, classes, best)
+        _write_model(run, ready, best_path, folder.model, test)
+    files.write_bytes(folder.example, _example_image(ready))
+    outcome = {
+        "ending": epochs.ending,
+        "cause": None,
+        "result": {
+            "run_id": run.run_id,
+            "best_epoch": best,
+            "epochs": ready.state.epoch,
+            "seconds": perf_counter() - started,
+            "test": test,
+        },
+    }
+    folder.write_outcome(outcome)
+    return outcome
+
+
+def _write_model(
+    run: TrackedRun, ready: Ready, best_path: Path, folder: Path, metrics: Mapping[str, float]
+) -> None:
+    prepared = ready.prepared
     write_model_folder(
         folder,
         spec=ready.state.model.spec,
@@ -95,19 +126,13 @@ def log_trained_model(
         provenance={
             "run_id": run.run_id,
             "recipe": ready.recipe.name,
-            "data_digest": ready.prepared.digest,
-            "label_source": manifest.label_source,
-            "split": ready.prepared.splits.kind,
-            "leaking": ready.prepared.splits.leaking,
+            "data_digest": prepared.digest,
+            "label_source": prepared.manifest.label_source,
+            "split": prepared.splits.kind,
+            "leaking": prepared.splits.leaking,
             "git_commit": ready.provenance.commit,
             "test_metrics": dict(metrics),
         },
-    )
-    example = _example_image(ready)
-    return run.store.ask(
-        "logging the model",
-        lambda: log_model.log(run, folder, example, step=step),
-        MODEL_SECONDS,
     )
 
 

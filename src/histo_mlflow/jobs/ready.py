@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,8 +60,14 @@ class Ready:
         }
 
 
-def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
+def get_ready(recipe: Recipe, *, decided: Mapping[str, Any] | None = None, talk: Talk) -> Ready:
     """Settle everything; whatever is wrong with what was asked for is raised here.
+
+    Args:
+        recipe: what to do.
+        decided: device, precision, memory_format and threads of a run that goes on, instead of
+            measuring and deciding anew.
+        talk: says what happens.
 
     Raises:
         HistoMlflowError: see the stages.
@@ -68,7 +76,7 @@ def get_ready(recipe: Recipe, *, talk: Talk) -> Ready:
     machine = recipe.machine
     # Names and device first: they cost nothing, and the data may take minutes to read.
     chosen_policy = _policy(recipe)
-    plan = plan_device(machine.device, machine.precision, machine.memory_format, machine.threads)
+    plan = plan_device(**(decided or machine.model_dump()))
     plan.use_threads()
     if plan.device == "cpu":
         keep_freed_memory()

@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM end a job as an exception that closes the run properly."""
+"""SIGINT and SIGTERM end a job as an exception that saves and closes the run properly."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,27 +11,92 @@ from types import FrameType
 
 from histo_mlflow.errors import Interrupted
 
+LATEST_SECONDS = 3.5
+"""A signal waits no longer than this for what should stay whole."""
+
+
+class Ending:
+    """How the process is to end, once a signal has come.
+
+    Attributes:
+        torn: something that should have stayed whole did not end in time and was left half-way.
+        why: what `Interrupted` shall say instead of the signal's name.
+    """
+
+    def __init__(self) -> None:
+        self.torn = False
+        self.why: str | None = None
+        self._ended = False
+        self._signal: int | None = None  # has come and not taken effect yet
+        self._held = 0
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A signal that comes while this is open takes effect when it closes.
+
+        Raises:
+            Interrupted: on leaving, or after `LATEST_SECONDS` in the middle; then `torn` is set.
+        """
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        if self._signal is not None and not self._held and not self.torn:
+            _alarm(0)
+            self._raise(self._signal)
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """The handler: the first signal ends the job, a SIGINT after that leaves at once.
+
+        A SIGTERM after the first signal says nothing new: `mlflow run` sends one to its child when
+        Ctrl-C, which the terminal gave to both, has reached it.
+        """
+        if self._ended:
+            if number == signal.SIGINT:
+                os._exit(128 + signal.SIGINT)
+            return
+        self._ended = True
+        if self._held:
+            self._signal = number
+            _alarm(LATEST_SECONDS)
+        else:
+            self._raise(number)
+
+    def too_late(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the alarm."""
+        if self._signal is not None:
+            self.torn = self._held > 0
+            self._raise(self._signal)
+
+    def _raise(self, number: int) -> None:
+        self._signal = None
+        raise Interrupted(number, self.why)
+
 
 @contextmanager
-def ending_by_signal() -> Iterator[None]:
-    """While open, the first SIGINT or SIGTERM raises `Interrupted`; the second ends at once.
+def ending_by_signal() -> Iterator[Ending]:
+    """While open, the first SIGINT or SIGTERM raises `Interrupted`; a second SIGINT ends at once.
 
     The run is then closed as KILLED on the way out. Outside the main thread, where Python allows no
     handlers, nothing changes.
     """
+    ending = Ending()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield ending
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise Interrupted(number)
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    handlers = {signal.SIGINT: ending.interrupt, signal.SIGTERM: ending.interrupt}
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = ending.too_late
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield ending
     finally:
+        _alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,40 +1,45 @@
-"""The main job: a recipe in, a finished MLflow run with a model that can be served out."""
+"""The main job: a recipe in, a finished MLflow run with a model that can be served out.
+
+Whatever ends the process, the same command with the same run folder goes on where it was, in the
+same run.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
+from histo_mlflow import files
 from histo_mlflow.data import manifest as manifests
 from histo_mlflow.data import splits as splitting
 from histo_mlflow.data.checks import to_json
+from histo_mlflow.data.findings import Finding, Level
 from histo_mlflow.device import device_facts
-from histo_mlflow.errors import TrackingError, TrainingError
-from histo_mlflow.evaluation import predictions
-from histo_mlflow.jobs.outcome import (
-    EPOCH_METRICS,
-    epoch_measure,
-    log_trained_model,
-    measure,
-    predict,
-)
-from histo_mlflow.jobs.pictures import draw_data, draw_results
+from histo_mlflow.errors import NotANumberError, TrackingError
+from histo_mlflow.jobs import doctor, leaks
+from histo_mlflow.jobs.deliver import advised, deliver, store_uri
+from histo_mlflow.jobs.epochs import CheckpointPolicy, Epochs
+from histo_mlflow.jobs.metrics import EPOCH_METRICS
+from histo_mlflow.jobs.outcome import conclude
+from histo_mlflow.jobs.parent import GONE, ending_with_parent
+from histo_mlflow.jobs.pictures import draw_data
 from histo_mlflow.jobs.ready import Ready, get_ready
+from histo_mlflow.jobs.resume import refuse_begun_elsewhere, refuse_other_recipe, run_folder
+from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
+from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.models.losses import class_weights, loss_function
-from histo_mlflow.models.weights import save_weights
 from histo_mlflow.recipe import Recipe
+from histo_mlflow.tracking.lifecycle import WHOLE, find_or_make
 from histo_mlflow.tracking.run import Ending, TrackedRun, start_run
 from histo_mlflow.tracking.store import Store, connect
-from histo_mlflow.training.loop import EpochRecord, fit
+from histo_mlflow.training.doctor import DoctorLevel
 
 
 @dataclass(frozen=True)
@@ -66,165 +71,241 @@ def train(
     experiment: str | None = None,
     run_name: str | None = None,
     runs_dir: str | Path = "runs",
+    run_dir: str | Path | None = None,
+    resume: str | None = None,
+    checkpoints: CheckpointPolicy | None = None,
+    doctor_level: DoctorLevel | None = "quick",
     talk: Talk | None = None,
 ) -> TrainResult:
-    """Check, split, pack, train, judge, log.
+    """Check, split, pack, train, judge, log; or go on with a run that was begun.
 
     Everything that can be wrong with what was asked for is found before a run is created.
 
     Args:
         recipe: what to do.
-        tracking_uri: MLflow store; None: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db`.
+        tracking_uri: MLflow store; None: where the run was begun, or `MLFLOW_TRACKING_URI`, or
+            `sqlite:///mlflow.db`.
         experiment: MLflow experiment; None: the recipe's name. Under `mlflow run` the run that it
             made is continued instead.
         run_name: MLflow run name; None: the recipe's name.
         runs_dir: the run's local files go to a folder of its id in here.
+        run_dir: they go here instead; a run that is in this folder is gone on with.
+        resume: go on with this run, whose files are in `runs_dir`.
+        checkpoints: how often to save within an epoch.
+        doctor_level: what is examined before the first step; None for nothing.
         talk: says what happens.
 
     Raises:
         HistoMlflowError: what is wrong with the recipe, the data, the weights, the device or the
-            store; or training failed, and the run is closed as FAILED.
-        Interrupted: SIGINT or SIGTERM; the run is closed as KILLED.
+            store, or the run to go on with is another one; or training failed, and the run is
+            closed as FAILED.
+        Interrupted: SIGINT or SIGTERM, or `mlflow run` is gone; the state is saved and the run
+            closed as KILLED.
     """
     talk = talk or Talk()
-    with ending_by_signal():
+    with ExitStack() as stack:
+        signals = stack.enter_context(ending_by_signal())
+        stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
+        begun = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
+        facts = None
+        if begun is not None:
+            stack.enter_context(locked(begun))
+            facts = begun.facts()
+        if begun is not None and facts is not None:
+            refuse_other_recipe(begun, recipe)
+            begun.remove_leftovers()
+            if (done := _finished(begun)) is not None:
+                talk.say("done", f"run {done.run_id} was finished before")
+                return done
+            tracking_uri = store_uri(facts, tracking_uri)
         store = connect(tracking_uri)
-        _refuse_ended_run(store)
-        ready = get_ready(recipe, talk=talk)
+        if begun is not None and facts is None:
+            refuse_begun_elsewhere(store, begun)
+        ready = get_ready(recipe, decided=None if facts is None else facts.plan, talk=talk)
+        findings = _examine(ready, doctor_level, talk=talk)
+        title = experiment or recipe.name
+        folder, facts = _found_or_begun(
+            store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir)
+        )
+        if begun is None:
+            stack.enter_context(locked(folder))
         run = start_run(
             store,
-            experiment or recipe.name,
-            run_name or recipe.name,
+            facts.experiment,
+            None,
             recipe.flatten(),
             ready.tags(),
+            run_id=facts.run_id,
+            journal_path=folder.journal,
         )
         with run:
             talk.say("run", f"{run.run_id} in {store.shown_uri}")
-            result = _run(run, ready, Path(runs_dir) / run.run_id, talk=talk)
+            result = _run(run, ready, folder, findings, checkpoints, signals, talk=talk)
             run.end(result.ending)
+        folder.note_delivered("ended")
     talk.say("look", run.url)
     return result
 
 
-def _refuse_ended_run(store: Store) -> None:
-    """Training it again would put second points on its curves and then fail to log its model."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if not run_id:
-        return
-    tags = store.ask(f"continuing run {run_id}", lambda: store.client.get_run(run_id)).data.tags
-    if "histo.ending" in tags:
-        raise TrackingError(
-            f"run {run_id} (MLFLOW_RUN_ID) has ended already, as {tags['histo.ending']}: start a "
-            "new run, with MLFLOW_RUN_ID unset"
-        )
+def _found_or_begun(
+    store: Store,
+    ready: Ready,
+    begun: RunFolder | None,
+    facts: RunFacts | None,
+    experiment: str,
+    run_name: str,
+    runs_dir: Path,
+) -> tuple[RunFolder, RunFacts]:
+    """The run's folder and facts, with the run made in the store if it was not yet.
+
+    The folder learns the key before the run is made and the id after, so that a kill between the
+    two leaves no second run.
+    """
+    if begun is not None and facts is not None and facts.run_id is not None:
+        return begun, facts
+    if facts is None:
+        plan = {
+            "device": ready.plan.device,
+            "precision": ready.plan.precision,
+            "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
+            "threads": ready.plan.threads,
+        }
+        facts = RunFacts(uuid.uuid4().hex, None, store.shown_uri, experiment, plan)
+        if begun is not None:
+            _note(begun, facts, ready.recipe)
+    found, _ = find_or_make(
+        store,
+        facts.experiment,
+        run_name,
+        run_id=None,
+        follow_project=True,
+        key=facts.key,
+        make=True,
+    )
+    facts = replace(facts, run_id=found.info.run_id)
+    folder = begun or RunFolder(runs_dir / found.info.run_id)
+    _note(folder, facts, ready.recipe)
+    return folder, facts
 
 
-def _run(run: TrackedRun, ready: Ready, folder: Path, *, talk: Talk) -> TrainResult:
-    started = perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    _log_beginning(run, ready, folder / "begin")
-    best_path = folder / "best.safetensors"
-    ending: Ending = "finished"
-    for record in _epochs(ready, talk=talk):
-        run.log_epoch(record.epoch, {**record.metrics, "epoch_seconds": record.seconds})
-        if record.improved:
-            save_weights(ready.state.judged_model, best_path)
-        talk.say("epoch", _epoch_line(record, ready.settings.epochs))
-        ending = "early_stopped" if record.exhausted else ending
-    best_epoch = _best_epoch(ready)
-    table = predict(ready, best_path)
-    test_rows = predictions.of_split(table, "test")
-    test = measure(predictions.targets_of(test_rows), predictions.logits_of(test_rows), ready)
-    at_best = {f"test/{name}": value for name, value in test.items()}
-    run.log_metrics({"best_epoch": best_epoch, **at_best}, step=best_epoch)
-    talk.say("test", "  ".join(f"{k} {test[k]:.4f}" for k in EPOCH_METRICS if k in test))
-    results = folder / "results"
-    _write_json(results / "history.json", ready.state.history)
-    predictions.save(table, results / "predictions.parquet")
-    classes = ready.prepared.manifest.classes
-    draw_results(results / "figures", ready.state.history, table, classes, best_epoch)
-    run.log_artifacts(results)
-    run.flush()
-    model_id = log_trained_model(run, ready, best_path, folder / "model", test, step=best_epoch)
-    talk.say("model", f"models:/{model_id}")
+def _note(folder: RunFolder, facts: RunFacts, recipe: Recipe) -> None:
+    files.make_folder(folder.path)
+    files.write_text(folder.recipe, recipe.to_yaml())
+    folder.write_facts(facts)
+
+
+def _finished(folder: RunFolder) -> TrainResult | None:
+    """What came of a run that is whole, here and in the store."""
+    outcome, delivered = folder.outcome(), folder.delivered()
+    if outcome is None or outcome["ending"] not in WHOLE or "ended" not in delivered:
+        return None
+    return _result(folder, outcome, delivered["model_id"])
+
+
+def _result(folder: RunFolder, outcome: Mapping[str, Any], model_id: str) -> TrainResult:
+    found = outcome["result"]
     return TrainResult(
-        run_id=run.run_id,
-        ending=ending,
-        best_epoch=best_epoch,
-        epochs=ready.state.epoch,
-        seconds=perf_counter() - started,
-        test=test,
+        run_id=found["run_id"],
+        ending=outcome["ending"],
+        best_epoch=found["best_epoch"],
+        epochs=found["epochs"],
+        seconds=found["seconds"],
+        test=found["test"],
         model_id=model_id,
-        run_dir=folder,
+        run_dir=folder.path,
     )
 
 
-def _log_beginning(run: TrackedRun, ready: Ready, folder: Path) -> None:
+def _examine(ready: Ready, level: DoctorLevel | None, *, talk: Talk) -> list[Finding]:
+    if level is None:
+        return []
+    started = perf_counter()
+    findings = doctor.examine(ready, level=level)
+    for finding in findings:
+        if finding.level is Level.WARN:
+            talk.say(str(finding.level), f"{finding.check}: {finding.message}")
+    doctor.assert_healthy(findings)
+    talk.say("doctor", f"{len(findings)} checks, none failed ({perf_counter() - started:.1f} s)")
+    return findings
+
+
+def _run(
+    run: TrackedRun,
+    ready: Ready,
+    folder: RunFolder,
+    findings: list[Finding],
+    policy: CheckpointPolicy | None,
+    signals: SignalEnding,
+    *,
+    talk: Talk,
+) -> TrainResult:
+    try:
+        outcome = folder.outcome()
+        if outcome is None or outcome["ending"] not in WHOLE:
+            folder.write_outcome(None)
+            started = perf_counter()
+            epochs = Epochs(run, ready, folder, policy or CheckpointPolicy(), signals, talk=talk)
+            _log_beginning(run, ready, folder, findings, talk=talk)
+            epochs.train()
+            outcome = conclude(run, ready, folder, epochs, started, talk=talk)
+        try:
+            model_id = deliver(run, folder, outcome, talk=talk)
+        except TrackingError as error:
+            raise advised(error, folder) from error
+        return _result(folder, outcome, model_id)
+    except BaseException as error:
+        _note_ending(folder, error)
+        raise
+
+
+def _note_ending(folder: RunFolder, error: BaseException) -> None:
+    """Keep how a run was left, for the store to be told later if it does not listen now."""
+    outcome = folder.outcome()
+    if outcome is not None and outcome["ending"] in WHOLE:
+        return
+    ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, NotANumberError):
+        files.write_json(folder.path / "failure.json", {"sample_ids": list(error.sample_ids)})
+    try:
+        folder.write_outcome({"ending": ending, "cause": cause, "result": None})
+    except OSError as second:  # the disk may be what failed
+        error.add_note(f"the ending could not be noted in {folder.path}: {second}")
+
+
+def _log_beginning(
+    run: TrackedRun, ready: Ready, folder: RunFolder, findings: list[Finding], *, talk: Talk
+) -> None:
     """Log what is known before the first step, so that a run that dies still tells what it was."""
-    prepared = ready.prepared
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
-    manifests.save(prepared.manifest, folder / "data" / "manifest.csv")
-    splitting.save(prepared.splits, folder / "data" / "splits.csv")
-    _write_json(folder / "data" / "checks.json", to_json(prepared.findings))
+    if "begin" in folder.delivered():
+        return
+    begin, prepared = folder.begin, ready.prepared
+    files.make_folder(begin / "data")
+    (begin / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
+    manifests.save(prepared.manifest, begin / "data" / "manifest.csv")
+    splitting.save(prepared.splits, begin / "data" / "splits.csv")
+    _write_json(begin / "data" / "checks.json", to_json(prepared.findings))
+    _write_json(begin / "doctor.json", to_json(findings))
     facts = device_facts(ready.plan)
-    _write_json(folder / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
-    _write_json(folder / "weights.json", asdict(ready.weights))
-    ready.provenance.write(folder / "provenance")
-    draw_data(folder / "figures", prepared, ready.settings.policy, ready.settings.seed)
+    _write_json(begin / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
+    _write_json(begin / "weights.json", asdict(ready.weights))
+    ready.provenance.write(begin / "provenance")
+    draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
+    leaks.write_report(prepared, begin / "data", begin / "figures")
     images = prepared.splits.counts()["images"]
-    run.log_dataset(
-        ready.recipe.name,
-        prepared.digest,
-        str(prepared.manifest.root),
-        {str(name): int(n) for name, n in images.items()},
-    )
-    run.log_artifacts(folder)
-
-
-def _epochs(ready: Ready, *, talk: Talk) -> Iterator[EpochRecord]:
-    optimisation = ready.recipe.optimisation
-    train_set = ready.prepared.dataset("train")
-    counts = np.bincount(train_set.labels, minlength=len(ready.prepared.manifest.classes))
-    weights = class_weights(counts.tolist(), optimisation.class_weights)
-    with talk.epoch_bar(ready.settings.epochs) as bar:
-        yield from fit(
-            ready.state,
-            train_set,
-            ready.prepared.dataset("val"),
-            ready.settings,
-            loss_function=loss_function(
-                ready.recipe.model.output,
-                class_weights=None if weights is None else weights.to(ready.plan.device),
-                label_smoothing=optimisation.label_smoothing,
-            ),
-            measure=lambda targets, logits: epoch_measure(targets, logits, ready),
-            plan=ready.plan,
-            on_step=bar,
+    try:
+        run.log_dataset(
+            ready.recipe.name,
+            prepared.digest,
+            str(prepared.manifest.root),
+            {str(name): int(n) for name, n in images.items()},
         )
-
-
-def _best_epoch(ready: Ready) -> int:
-    stopping = ready.state.stopping
-    if stopping.best_epoch is None:
-        raise TrainingError(
-            f"no epoch had a defined {stopping.monitor}, so no best epoch can be chosen: choose "
-            "another monitor"
-        )
-    return stopping.best_epoch
-
-
-def _epoch_line(record: EpochRecord, epochs: int) -> str:
-    shown = {
-        "train loss": "train/loss",
-        "val loss": "val/loss",
-        "train AUC": "train/auc",
-        "val AUC": "val/auc",
-    }
-    parts = [f"{k} {record.metrics[m]:.4f}" for k, m in shown.items() if m in record.metrics]
-    speed = f"{record.metrics['images_per_second']:,.0f} img/s  {record.seconds:.0f} s"
-    marks = ("  frozen" if record.phase == "frozen" else "") + ("  best" if record.improved else "")
-    return f"{record.epoch:>3}/{epochs}  {'  '.join(parts)}  {speed}{marks}"
+        run.log_artifacts(begin)
+    except TrackingError as error:
+        # An outage is no reason not to train; what is missing is sent at the end.
+        talk.say("WARN", f"{error}; going on, it is sent at the end")
+    else:
+        folder.note_delivered("begin")
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import histo_mlflow
 from histo_mlflow.errors import TrackingError
-from histo_mlflow.registry.model_folder import Predictor
+from histo_mlflow.models.weights import file_sha256
+from histo_mlflow.registry.model_folder import WEIGHTS, Predictor
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -49,6 +50,42 @@ class Run(Protocol):
     @property
     def tracking_uri(self) -> str:
         """The store that both are in."""
+
+
+DIGEST_TAG = "histo.model.sha256"
+
+
+def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> str:
+    """`log`, unless the run has this very model already; then that one's id.
+
+    A model of the run that a killed process had begun to log, and did not finish, is deleted.
+
+    Raises:
+        ModelFolderError: see `read_model_folder`.
+        ImageError: the example cannot be decoded.
+        TrackingError: the store failed.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=run.tracking_uri)
+    digest = file_sha256(folder / WEIGHTS)
+    try:
+        models = client.search_logged_models(
+            experiment_ids=[run.experiment_id],
+            filter_string=f"source_run_id = '{run.run_id}'",
+        )
+        for model in models:
+            if model.status != LoggedModelStatus.READY:
+                client.delete_logged_model(model.model_id)
+            elif model.tags.get(DIGEST_TAG) == digest:
+                return str(model.model_id)
+    except MlflowException as error:
+        raise TrackingError(
+            f"the models of run {run.run_id} could not be listed: {str(error).splitlines()[0]}"
+        ) from error
+    return log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
 
 
 def log(

@@ -183,6 +183,8 @@ def connect(tracking_uri: str | None = None) -> Store:
         )
     for name, value in _BOUNDS.items():
         os.environ.setdefault(name, value)
+    # It tells of every attempt in an outage; what comes of them is ours to say, once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
     path: Path | None = None

@@ -226,6 +226,8 @@ def _problem(folder: Path) -> str | None:
     """Why a committed folder cannot be used; None where it is whole."""
     try:
         commit = json.loads((folder / COMMIT).read_text("utf-8"))
+        if not commit:
+            return f"{COMMIT} names no files"
         for name, facts in commit.items():
             path = folder / name
             if path.stat().st_size != facts["bytes"] or files.sha256(path) != facts["sha256"]:

@@ -1,0 +1,237 @@
+"""The epochs of a run: trained, saved and logged; gone on with after whatever ended them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from histo_mlflow.errors import Interrupted, TrainingError
+from histo_mlflow.jobs.doctor import assert_healthy
+from histo_mlflow.jobs.metrics import epoch_measure
+from histo_mlflow.jobs.ready import Ready
+from histo_mlflow.jobs.run_folder import RunFolder
+from histo_mlflow.jobs.signals import Ending as SignalEnding
+from histo_mlflow.jobs.talk import EpochBar, Talk
+from histo_mlflow.models.losses import class_weights, loss_function
+from histo_mlflow.tracking.run import Ending, TrackedRun
+from histo_mlflow.training.checkpoint import Checkpoints
+from histo_mlflow.training.doctor import check_phase
+from histo_mlflow.training.loop import EpochRecord, LoopState, StepRecord, fit
+from histo_mlflow.training.memory import is_out_of_memory, smaller
+
+SHARE = 100
+"""Time trained for each second of saving within an epoch: saving costs less than 1 %."""
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When to save besides at the end of every epoch: by the clock, or every so many steps."""
+
+    seconds: float = 300.0
+    steps: int | None = None
+
+
+class Epochs:
+    """The training part of a run, from its newest checkpoint on.
+
+    Args:
+        run: where the points go.
+        ready: model and data; its state is moved on, to where the training was if it was begun.
+        folder: of the run.
+        policy: when to save within an epoch.
+        signals: whoever interrupts waits for what must stay whole.
+        talk: says what happens.
+
+    Raises:
+        ResumeError: there are checkpoints, and none can be used.
+    """
+
+    def __init__(
+        self,
+        run: TrackedRun,
+        ready: Ready,
+        folder: RunFolder,
+        policy: CheckpointPolicy,
+        signals: SignalEnding,
+        *,
+        talk: Talk,
+    ) -> None:
+        self._run, self._ready, self._folder = run, ready, folder
+        self._policy, self._signals, self._talk = policy, signals, talk
+        self.checkpoints = Checkpoints(folder.checkpoints, identity(ready))
+        self._saved_at, self._cost = monotonic(), 0.0
+        self._resume()
+
+    @property
+    def ending(self) -> Ending:
+        """How a training came to its own end."""
+        state = self._ready.state
+        early = state.stopping.exhausted and state.epoch < self._ready.settings.epochs
+        return "early_stopped" if early else "finished"
+
+    def train(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: the state is saved, unless a step did not end in time.
+            TrainingError: it cannot go on; the last checkpoint stands.
+            DiskError: the state cannot be saved; the last checkpoint stands.
+        """
+        try:
+            self._train_in_what_fits()
+        except Interrupted:
+            if self._signals.torn:
+                self._talk.say("WARN", "a step did not end in time: the last checkpoint stands")
+            else:
+                self._save()
+            raise
+
+    def _train_in_what_fits(self) -> None:
+        """Train; on running out of memory, go back to the last checkpoint with smaller portions."""
+        state = self._ready.state
+        while True:
+            try:
+                self._save()
+                self._train()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                return
+            # Outside the handler, whose traceback keeps the tensors of the step alive.
+            portion = smaller(state.micro_batch, self._ready.settings.batch_size)
+            self.checkpoints.load(state)
+            state.micro_batch = portion
+            self._talk.say(
+                "memory",
+                f"out of memory: going on in portions of {portion} images, the update stays that "
+                f"of {self._ready.settings.batch_size}; batch norm sees the portions",
+            )
+
+    def _train(self) -> None:
+        ready = self._ready
+        optimisation = ready.recipe.optimisation
+        train_set = ready.prepared.dataset("train")
+        counts = np.bincount(train_set.labels, minlength=len(ready.prepared.manifest.classes))
+        weights = class_weights(counts.tolist(), optimisation.class_weights)
+        with self._talk.epoch_bar(ready.settings.epochs) as bar:
+            for record in fit(
+                ready.state,
+                train_set,
+                ready.prepared.dataset("val"),
+                ready.settings,
+                loss_function=loss_function(
+                    ready.recipe.model.output,
+                    class_weights=None if weights is None else weights.to(ready.plan.device),
+                    label_smoothing=optimisation.label_smoothing,
+                ),
+                measure=lambda targets, logits: epoch_measure(targets, logits, ready),
+                plan=ready.plan,
+                on_step=lambda record: self._after_step(record, bar),
+                on_phase=self._at_phase,
+                whole=self._signals.whole,
+                on_epoch=self._after_epoch,
+            ):
+                self._talk.say("epoch", epoch_line(record, ready.settings.epochs))
+
+    def _after_step(self, record: StepRecord, bar: EpochBar) -> None:
+        bar(record)
+        policy = self._policy
+        by_steps = policy.steps is not None and record.step % policy.steps == 0
+        pause = max(policy.seconds, SHARE * self._cost)
+        if by_steps or monotonic() - self._saved_at >= pause:
+            record.look()
+            self._save()
+
+    def _after_epoch(self, record: EpochRecord) -> None:
+        """At the end of an epoch, which nothing interrupts: first the journal, then the state."""
+        self._log(self._ready.state.history[-1])
+        if record.improved:
+            self.checkpoints.save_best(self._ready.state)
+        self._save()
+
+    def _at_phase(self, state: LoopState, phase: str) -> None:
+        assert_healthy(check_phase(state, frozen=phase == "frozen"))
+
+    def _save(self) -> None:
+        started = monotonic()
+        with self._signals.whole():
+            self.checkpoints.save(self._ready.state)
+        self._saved_at = monotonic()
+        self._cost = self._saved_at - started
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        """Log an entry of the history; what the journal has already stays as it is."""
+        metrics = {key: value for key, value in entry.items() if key not in _NO_METRICS}
+        self._run.log_epoch(entry["epoch"], {**metrics, "epoch_seconds": entry["seconds"]})
+
+    def _resume(self) -> None:
+        state = self._ready.state
+        resumed = self.checkpoints.load(state)
+        if resumed is None:
+            return
+        for problem in resumed.damaged:
+            self._talk.say("WARN", f"checkpoint {problem}; the one before it is taken")
+        place = (
+            f"epoch {resumed.epoch + 1}, step {resumed.step + 1}"
+            if resumed.step
+            else (f"after epoch {resumed.epoch}" if resumed.epoch else "from the beginning")
+        )
+        self._talk.say("resume", place)
+        for entry in state.history:
+            self._log(entry)
+
+
+_NO_METRICS = ("epoch", "phase", "seconds")
+
+
+def identity(ready: Ready) -> dict[str, str]:
+    """What must be equal for a training to go on as the same one."""
+    splits = ready.prepared.splits.table[["id", "split"]].to_csv(index=False)
+    plan = ready.plan
+    return {
+        "recipe": _digest(ready.recipe.to_yaml()),
+        "data": ready.prepared.digest,
+        "splits": _digest(splits),
+        "weights": ready.weights.sha256 or "none",
+        "device": plan.device.partition(":")[0],
+        "precision": plan.precision,
+        "channels_last": str(plan.channels_last).lower(),
+        "threads": str(plan.threads),
+    }
+
+
+def best_epoch(state: LoopState) -> int:
+    """The epoch that was best by the monitored metric.
+
+    Raises:
+        TrainingError: no epoch had a defined one.
+    """
+    if state.stopping.best_epoch is None:
+        raise TrainingError(
+            f"no epoch had a defined {state.stopping.monitor}, so no best epoch can be chosen: "
+            "choose another monitor"
+        )
+    return state.stopping.best_epoch
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """An epoch on one line."""
+    shown = {
+        "train loss": "train/loss",
+        "val loss": "val/loss",
+        "train AUC": "train/auc",
+        "val AUC": "val/auc",
+    }
+    parts = [f"{k} {record.metrics[m]:.4f}" for k, m in shown.items() if m in record.metrics]
+    speed = f"{record.metrics['images_per_second']:,.0f} img/s  {record.seconds:.0f} s"
+    marks = ("  frozen" if record.phase == "frozen" else "") + ("  best" if record.improved else "")
+    return f"{record.epoch:>3}/{epochs}  {'  '.join(parts)}  {speed}{marks}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,124 @@
+"""Which run a command goes on with, and whether it may."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from histo_mlflow.errors import ResumeError
+from histo_mlflow.jobs.run_folder import RunFolder
+from histo_mlflow.recipe import Recipe, load
+from histo_mlflow.tracking.store import Store
+
+ENDING = "histo.ending"
+
+
+def run_folder(
+    *, resume: str | None, run_dir: str | Path | None, runs_dir: str | Path
+) -> RunFolder | None:
+    """The folder that was named, by itself, by a run's id or by `mlflow run`; None for a new one.
+
+    Raises:
+        ResumeError: the run's files are not there, or two of the three name different runs.
+    """
+    project_run = os.environ.get("MLFLOW_RUN_ID") or None
+    wanted = resume or project_run
+    if resume and project_run and resume != project_run:
+        raise ResumeError(
+            f"run {resume} is to be resumed, but `mlflow run` made run {project_run}: give it "
+            f"`--run-id {resume}`, or run histo-mlflow train --resume {resume} by itself"
+        )
+    if run_dir is None and wanted is None:
+        return None
+    folder = RunFolder(Path(run_dir) if run_dir is not None else Path(runs_dir) / str(wanted))
+    facts = folder.facts()
+    if resume and facts is None:
+        raise ResumeError(
+            f"run {resume} cannot be resumed: its files are expected in {folder.path}, where "
+            "there is no run.json; name the place with --runs-dir or --run-dir"
+        )
+    if facts is not None and facts.run_id and wanted and facts.run_id != wanted:
+        raise ResumeError(
+            f"{folder.path} holds run {facts.run_id}, not {wanted}: give another run_dir, or "
+            f"`mlflow run --run-id {facts.run_id}`"
+        )
+    return folder
+
+
+def wanted_recipe(
+    dataset: str | None,
+    overrides: Mapping[str, str],
+    *,
+    resume: str | None,
+    runs_dir: str | Path,
+    run_dir: str | Path | None = None,
+) -> Recipe:
+    """The recipe of a command line; where it names a run to resume and no recipe, the run's own.
+
+    Raises:
+        ResumeError: the run's files are not there.
+        RecipeError: the recipe is not valid.
+    """
+    if dataset is not None or resume is None:
+        return load(dataset or "demo", overrides)
+    folder = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
+    if folder is None:
+        raise ResumeError(f"run {resume} has no folder")
+    begun_recipe(folder)
+    return load(str(folder.recipe), overrides)
+
+
+def begun_recipe(folder: RunFolder) -> Recipe:
+    """The recipe that a run was begun with.
+
+    Raises:
+        ResumeError: there is none.
+    """
+    if not folder.recipe.is_file():
+        raise ResumeError(f"the recipe of the run is missing: {folder.recipe}")
+    return load(str(folder.recipe))
+
+
+def refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Compare a recipe with the one that a run was begun with.
+
+    Raises:
+        ResumeError: naming every difference.
+    """
+    begun, given = begun_recipe(folder).flatten(), recipe.flatten()
+    different = [
+        f"{name} was {_shown(begun.get(name))}, {_shown(given.get(name))} is given"
+        for name in {**begun, **given}
+        if begun.get(name) != given.get(name)
+    ]
+    if different:
+        raise ResumeError(
+            f"the run in {folder.path} was begun otherwise: {'; '.join(different)}. Give what it "
+            "was begun with, or start a new run"
+        )
+
+
+def refuse_begun_elsewhere(store: Store, folder: RunFolder) -> None:
+    """A run of `mlflow run --run-id` that was begun, and whose files are not in the folder.
+
+    Beginning it once more would put second points on its curves.
+
+    Raises:
+        ResumeError: it was begun.
+        TrackingError: the run is not in the store, or the store failed.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return
+    tags = store.ask(f"continuing run {run_id}", lambda: store.client.get_run(run_id)).data.tags
+    if "histo.recipe" in tags:
+        ended = f"has ended already, as {tags[ENDING]}" if ENDING in tags else "was begun before"
+        raise ResumeError(
+            f"run {run_id} (MLFLOW_RUN_ID) {ended}, and its files are not in {folder.path}: name "
+            "the place with runs_dir or run_dir, or start a new run with MLFLOW_RUN_ID unset"
+        )
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else str(value)

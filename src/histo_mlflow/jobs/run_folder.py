@@ -1,0 +1,176 @@
+"""The local folder of a run: what is needed to go on with it, and to tell the store what it lacks.
+
+runs/<run id>/
+  run.json          which run this is, where, and what was decided for its machine
+  recipe.yaml       what it was begun with
+  journal.jsonl     every metric point
+  checkpoints/      see `training.checkpoint`
+  begin/            what was known before the first step
+  results/, model/  what came of it
+  outcome.json      how it ended; written when everything above is on disk
+  delivery.json     what of it the store has taken
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from histo_mlflow import files
+from histo_mlflow.errors import ResumeError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Which run a folder belongs to.
+
+    Attributes:
+        key: made before the run is, and a tag of the run: finds a run whose id was not noted yet.
+        run_id: MLflow's id; None until it is known.
+        tracking_uri: of the store, without credentials.
+        experiment: name in the store.
+        plan: device, precision, memory format and threads that were decided on.
+    """
+
+    key: str
+    run_id: str | None
+    tracking_uri: str
+    experiment: str
+    plan: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run's files."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe it was begun with."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Every metric point."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the training can go on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def begin(self) -> Path:
+        """Artifacts known before the first step."""
+        return self.path / "begin"
+
+    @property
+    def results(self) -> Path:
+        """Artifacts of the finished training."""
+        return self.path / "results"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.path / "model"
+
+    @property
+    def example(self) -> Path:
+        """The image that the logged model shows as its input."""
+        return self.path / "example_image"
+
+    def facts(self) -> RunFacts | None:
+        """Which run this is; None where no run was begun.
+
+        Raises:
+            ResumeError: `run.json` cannot be read.
+        """
+        found = self._read("run.json")
+        if found is None:
+            return None
+        if found.pop("format", None) != FORMAT or set(found) != set(RunFacts.__annotations__):
+            raise ResumeError(
+                f"{self.path / 'run.json'} is not of format {FORMAT}: go on with the version of "
+                "histo-mlflow that began this run"
+            )
+        return RunFacts(**found)
+
+    def write_facts(self, facts: RunFacts) -> None:
+        """Note which run this is."""
+        files.write_json(self.path / "run.json", {"format": FORMAT, **asdict(facts)})
+
+    def outcome(self) -> dict[str, Any] | None:
+        """How the training came out; None while that is not settled."""
+        return self._read("outcome.json")
+
+    def write_outcome(self, outcome: Mapping[str, Any] | None) -> None:
+        """Note how it came out; None takes it back, when the training goes on."""
+        if outcome is None:
+            (self.path / "outcome.json").unlink(missing_ok=True)
+        else:
+            files.write_json(self.path / "outcome.json", outcome)
+
+    def delivered(self) -> dict[str, Any]:
+        """What the store has taken, by name; empty at first."""
+        return self._read("delivery.json") or {}
+
+    def note_delivered(self, name: str, value: Any = True) -> None:
+        """Note that the store has taken something."""
+        files.write_json(self.path / "delivery.json", {**self.delivered(), name: value})
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process was just writing."""
+        unfinished = [*self.path.rglob(f".*{files.PARTIAL}"), *self.path.glob(".*.new")]
+        for path in sorted(unfinished, reverse=True):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ResumeError(f"{path} should be JSON and is not ({error})") from error
+        if not isinstance(found, dict):
+            raise ResumeError(f"{path} should hold a mapping, got {type(found).__name__}")
+        return found
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes from writing this run; the system lets go when a process dies.
+
+    Raises:
+        ResumeError: another process is at it.
+    """
+    if os.name == "nt":  # pragma: no cover - no flock there
+        yield
+        return
+    import fcntl
+
+    files.make_folder(folder.path)
+    with files.told(folder.path, 0):
+        descriptor = os.open(folder.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ResumeError(
+                f"another process is training or delivering {folder.path}: wait for it, or end it"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
