@@ -6,7 +6,6 @@ same run.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,19 +15,15 @@ from time import perf_counter
 from typing import Any
 
 from histo_mlflow import files
-from histo_mlflow.data import manifest as manifests
-from histo_mlflow.data import splits as splitting
-from histo_mlflow.data.checks import to_json
 from histo_mlflow.data.findings import Finding, Level
-from histo_mlflow.device import device_facts
 from histo_mlflow.errors import NotANumberError, TrackingError
-from histo_mlflow.jobs import doctor, leaks
+from histo_mlflow.jobs import doctor
+from histo_mlflow.jobs.beginning import log_beginning
 from histo_mlflow.jobs.deliver import advised, deliver, store_uri
 from histo_mlflow.jobs.epochs import CheckpointPolicy, Epochs
 from histo_mlflow.jobs.metrics import EPOCH_METRICS
 from histo_mlflow.jobs.outcome import conclude
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
-from histo_mlflow.jobs.pictures import draw_data
 from histo_mlflow.jobs.ready import Ready, get_ready
 from histo_mlflow.jobs.resume import refuse_begun_elsewhere, refuse_other_recipe, run_folder
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
@@ -245,7 +240,7 @@ def _run(
             folder.write_outcome(None)
             started = perf_counter()
             epochs = Epochs(run, ready, folder, policy or CheckpointPolicy(), signals, talk=talk)
-            _log_beginning(run, ready, folder, findings, talk=talk)
+            log_beginning(run, ready, folder, findings, talk=talk)
             epochs.train()
             outcome = conclude(run, ready, folder, epochs, started, talk=talk)
         try:
@@ -271,43 +266,3 @@ def _note_ending(folder: RunFolder, error: BaseException) -> None:
         folder.write_outcome({"ending": ending, "cause": cause, "result": None})
     except OSError as second:  # the disk may be what failed
         error.add_note(f"the ending could not be noted in {folder.path}: {second}")
-
-
-def _log_beginning(
-    run: TrackedRun, ready: Ready, folder: RunFolder, findings: list[Finding], *, talk: Talk
-) -> None:
-    """Log what is known before the first step, so that a run that dies still tells what it was."""
-    if "begin" in folder.delivered():
-        return
-    begin, prepared = folder.begin, ready.prepared
-    files.make_folder(begin / "data")
-    (begin / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
-    manifests.save(prepared.manifest, begin / "data" / "manifest.csv")
-    splitting.save(prepared.splits, begin / "data" / "splits.csv")
-    _write_json(begin / "data" / "checks.json", to_json(prepared.findings))
-    _write_json(begin / "doctor.json", to_json(findings))
-    facts = device_facts(ready.plan)
-    _write_json(begin / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
-    _write_json(begin / "weights.json", asdict(ready.weights))
-    ready.provenance.write(begin / "provenance")
-    draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
-    leaks.write_report(prepared, begin / "data", begin / "figures")
-    images = prepared.splits.counts()["images"]
-    try:
-        run.log_dataset(
-            ready.recipe.name,
-            prepared.digest,
-            str(prepared.manifest.root),
-            {str(name): int(n) for name, n in images.items()},
-        )
-        run.log_artifacts(begin)
-    except TrackingError as error:
-        # An outage is no reason not to train; what is missing is sent at the end.
-        talk.say("WARN", f"{error}; going on, it is sent at the end")
-    else:
-        folder.note_delivered("begin")
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

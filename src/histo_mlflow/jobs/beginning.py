@@ -1,0 +1,61 @@
+"""What is known of a run before its first step, as artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from histo_mlflow import files
+from histo_mlflow.data import manifest as manifests
+from histo_mlflow.data import splits as splitting
+from histo_mlflow.data.findings import Finding, to_json
+from histo_mlflow.device import device_facts
+from histo_mlflow.errors import TrackingError
+from histo_mlflow.jobs import leaks
+from histo_mlflow.jobs.pictures import draw_data
+from histo_mlflow.jobs.ready import Ready
+from histo_mlflow.jobs.run_folder import RunFolder
+from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.tracking.run import TrackedRun
+
+
+def log_beginning(
+    run: TrackedRun, ready: Ready, folder: RunFolder, findings: Sequence[Finding], *, talk: Talk
+) -> None:
+    """Log what is known before the first step, so that a run that dies still tells what it was."""
+    if "begin" in folder.delivered():
+        return
+    begin, prepared = folder.begin, ready.prepared
+    files.make_folder(begin / "data")
+    (begin / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
+    manifests.save(prepared.manifest, begin / "data" / "manifest.csv")
+    splitting.save(prepared.splits, begin / "data" / "splits.csv")
+    _write_json(begin / "data" / "checks.json", to_json(prepared.findings))
+    _write_json(begin / "doctor.json", to_json(findings))
+    facts = device_facts(ready.plan)
+    _write_json(begin / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
+    _write_json(begin / "weights.json", asdict(ready.weights))
+    ready.provenance.write(begin / "provenance")
+    draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
+    leaks.write_report(prepared, begin / "data", begin / "figures")
+    images = prepared.splits.counts()["images"]
+    try:
+        run.log_dataset(
+            ready.recipe.name,
+            prepared.digest,
+            str(prepared.manifest.root),
+            {str(name): int(n) for name, n in images.items()},
+        )
+        run.log_artifacts(begin)
+    except TrackingError as error:
+        # An outage is no reason not to train; what is missing is sent at the end.
+        talk.say("WARN", f"{error}; going on, it is sent at the end")
+    else:
+        folder.note_delivered("begin")
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
