@@ -77,6 +77,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """`fsync` a folder with all that is in it, written by whatever means.
+
+    Raises:
+        DiskError: the disk is full or refuses.
+    """
+    with told(folder, 0):
+        for path in [*folder.rglob("*"), folder]:
+            if os.name == "nt" and path.is_dir():
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def sha256(path: Path) -> str:
     """Digest of a file, in hexadecimal."""
     with path.open("rb") as stream:
@@ -118,6 +135,7 @@ def remove_folder(folder: Path) -> None:
             shutil.rmtree(doomed)
         os.rename(folder, doomed)
         shutil.rmtree(doomed)
+        sync_folder(folder.parent)
 
 
 @contextmanager
@@ -131,6 +149,22 @@ def told(folder: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(f"{_reason(error)}: {_where(folder, needed)}") from error
+
+
+@contextmanager
+def told_if_full(folder: Path, needed: int = 0) -> Iterator[None]:
+    """`told` for a full disk alone, around work in which other errors are not the disk's.
+
+    Raises:
+        DiskError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        with told(folder, needed):
+            raise
 
 
 def is_full(error: OSError) -> bool:

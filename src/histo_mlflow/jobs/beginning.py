@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,9 @@ from histo_mlflow.jobs.run_folder import RunFolder
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.run import TrackedRun
 
+_PICTURE_BYTES, _ROW_BYTES = 2_000_000, 300
+"""About what these artifacts need: in all, and for each image."""
+
 
 def log_beginning(
     run: TrackedRun, ready: Ready, folder: RunFolder, findings: Sequence[Finding], *, talk: Talk
@@ -28,18 +32,24 @@ def log_beginning(
     if "begin" in folder.delivered():
         return
     begin, prepared = folder.begin, ready.prepared
+    # A process that was killed here may have left half-written pictures.
+    if begin.exists():
+        shutil.rmtree(begin)
     files.make_folder(begin / "data")
-    (begin / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
-    manifests.save(prepared.manifest, begin / "data" / "manifest.csv")
-    splitting.save(prepared.splits, begin / "data" / "splits.csv")
-    _write_json(begin / "data" / "checks.json", to_json(prepared.findings))
-    _write_json(begin / "doctor.json", to_json(findings))
-    facts = device_facts(ready.plan)
-    _write_json(begin / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
-    _write_json(begin / "weights.json", asdict(ready.weights))
-    ready.provenance.write(begin / "provenance")
-    draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
-    leaks.write_report(prepared, begin / "data", begin / "figures")
+    about = _PICTURE_BYTES + _ROW_BYTES * len(prepared.manifest.table)
+    with files.told(begin, about):
+        (begin / "recipe.yaml").write_text(ready.recipe.to_yaml(), encoding="utf-8")
+        manifests.save(prepared.manifest, begin / "data" / "manifest.csv")
+        splitting.save(prepared.splits, begin / "data" / "splits.csv")
+        _write_json(begin / "data" / "checks.json", to_json(prepared.findings))
+        _write_json(begin / "doctor.json", to_json(findings))
+        facts = device_facts(ready.plan)
+        _write_json(begin / "device.json", {**facts, "reasons": list(ready.plan.reasons)})
+        _write_json(begin / "weights.json", asdict(ready.weights))
+        ready.provenance.write(begin / "provenance")
+        draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
+        leaks.write_report(prepared, begin / "data", begin / "figures")
+    files.sync_tree(begin)
     images = prepared.splits.counts()["images"]
     try:
         run.log_dataset(

@@ -43,7 +43,7 @@ def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
     for split in ("val", "test"):
         dataset = ready.prepared.dataset(split)
         logits = predict_logits(
-            model, dataset, batch_size=ready.settings.eval_batch_size, plan=exact
+            model, dataset, batch_size=ready.state.eval_batch(ready.settings), plan=exact
         )
         rows = manifest.table.iloc[splits.rows(split)]
         parts.append(
@@ -98,6 +98,8 @@ def conclude(
         predictions.save(table, folder.results / "predictions.parquet")
         draw_results(folder.results / "figures", ready.state.history, table, classes, best)
         _write_model(run, ready, best_path, folder.model, test)
+    for written in (folder.results, folder.model):
+        files.sync_tree(written)
     files.write_bytes(folder.example, _example_image(ready))
     outcome = {
         "ending": epochs.ending,

@@ -127,8 +127,9 @@ class Checkpoints:
         for name in reversed(found):
             problem = _problem(self.folder / name) or self._restore(name, state)
             if problem is None:
-                for other in damaged:
-                    files.remove_folder(self.folder / other.partition(":")[0])
+                older = [other for other in found if other < name and _problem(self.folder / other)]
+                for other in [*(line.partition(":")[0] for line in damaged), *older]:
+                    files.remove_folder(self.folder / other)
                 self._saved = (state.epoch, state.progress.steps)
                 self._prune()
                 return Resumed(state.epoch, state.progress.steps, tuple(damaged))
