@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -167,6 +168,104 @@ def test_the_result_as_json_is_all_of_stdout(store, tmp_path):
     assert result["run_id"] == run.info.run_id
     assert result["test"]["auc"] == pytest.approx(run.data.metrics["test/auc"])
     assert (tmp_path / "runs" / run.info.run_id / "model" / "model.json").is_file()
+
+
+LONG = [
+    *("-P", "epochs=40", "-P", "image_px=32", "-P", "demo_images=96", "-P", "batch_size=16"),
+    *("-P", "model=test_resnet", "-P", "precision=fp32", "-P", "threads=1"),
+]
+
+
+class MlflowRun:
+    """`mlflow run .` in a session of its own, as in a terminal of its own."""
+
+    def __init__(self, store, tmp_path, *arguments):
+        self.log = tmp_path / f"mlflow{len(list(tmp_path.glob('mlflow*.log')))}.log"
+        command = [BIN / "mlflow", "run", ROOT, "--env-manager", "local", *LONG, *arguments]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "-P", f"runs_dir={tmp_path}/runs"],
+                cwd=tmp_path,
+                env=environment(store),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def said(self):
+        return self.log.read_text()
+
+    def training(self):
+        """The process that trains, once it has done an epoch."""
+        deadline = time.monotonic() + 120
+        while "\nepoch " not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        (child,) = [p for p in family if any("histo-mlflow" in word for word in p.cmdline()[:3])]
+        return child
+
+    def end(self, act):
+        """Seconds from `act` on the training, or on `mlflow run`, until the training has ended."""
+        child = self.training()
+        started = time.monotonic()
+        act(self.process.pid)
+        psutil.wait_procs([child], timeout=30)
+        seconds = time.monotonic() - started
+        assert not child.is_running(), "the training goes on alone"
+        self.process.wait(30)
+        return seconds
+
+
+def steps(client, run_id):
+    return [point.step for point in client.get_metric_history(run_id, "val/loss")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_however_mlflow_run_ends_the_training_saves_and_run_id_goes_on_with_it(store, tmp_path):
+    """Ctrl-C in the terminal, SIGKILL and SIGTERM of `mlflow run` alone; one run in the end."""
+    ends = {
+        "SIGINT to all": lambda pid: os.killpg(pid, signal.SIGINT),
+        "SIGKILL to mlflow run": lambda pid: os.kill(pid, signal.SIGKILL),
+        "SIGTERM to mlflow run": lambda pid: os.kill(pid, signal.SIGTERM),
+    }
+    which, done = [], 0
+    for what, act in ends.items():
+        running = MlflowRun(store, tmp_path, *which)
+        seconds = running.end(act)
+        print(f"{what}: {seconds:.2f} s")
+        assert seconds < 7, running.said()
+        assert "Traceback" not in running.said().partition("histo-mlflow: ")[0], running.said()
+        client, run = only_run(store)
+        assert run.data.tags["histo.ending"] == "interrupted", running.said()
+        if "mlflow run" in what:
+            assert "the `mlflow run` that started this training is gone" in running.said()
+            assert "is gone" in run.data.tags["histo.cause"]
+            assert run.info.status == "KILLED"
+        which = ["--run-id", run.info.run_id]
+        assert "resume   " in running.said() or not done
+        assert len(steps(client, which[1])) > done
+        done = len(steps(client, which[1]))
+
+    finished = MlflowRun(store, tmp_path, *which)
+    assert finished.process.wait(240) == 0, finished.said()
+    client, run = only_run(store)
+    assert (run.info.status, run.data.tags["histo.ending"]) == ("FINISHED", "finished")
+    assert steps(client, which[1]) == list(range(1, 41))
+    models = client.search_logged_models([run.info.experiment_id])
+    assert [str(model.status) for model in models] == ["READY"]
+
+    again = MlflowRun(store, tmp_path, *which)
+    assert again.process.wait(120) == 0, again.said()
+    assert f"run {which[1]} was finished before" in again.said()
+    other = MlflowRun(store, tmp_path, *which, "-P", "lr=0.5")
+    assert other.process.wait(120) != 0, other.said()
+    assert "lr" in other.said()
+    client, run = only_run(store)
+    assert run.data.params["lr"] == "0.001"
+    assert steps(client, which[1]) == list(range(1, 41))
 
 
 @pytest.mark.slow

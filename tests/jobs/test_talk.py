@@ -28,7 +28,10 @@ def to_terminal(monkeypatch):
 
 
 def records(steps):
-    return [StepRecord(1, step + 1, steps, 32, torch.tensor(0.5), np.arange(32)) for step in range(steps)]
+    return [
+        StepRecord(1, step + 1, steps, 32, torch.tensor(0.5), np.arange(32))
+        for step in range(steps)
+    ]
 
 
 def test_a_terminal_sees_images_speed_loss_and_time_left(to_terminal):

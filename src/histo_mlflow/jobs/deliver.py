@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histo_mlflow.errors import HistoMlflowError, ResumeError, TrackingError
+from histo_mlflow import files
+from histo_mlflow.errors import DiskError, HistoMlflowError, ResumeError, TrackingError
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.registry import log_model
@@ -40,26 +46,53 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
     Raises:
         TrackingError: the store did not take something; nothing is lost.
     """
-    if "begin" not in folder.delivered():
-        run.log_artifacts(folder.begin)
-        folder.note_delivered("begin")
-    if "results" not in folder.delivered():
-        run.log_artifacts(folder.results)
-        folder.note_delivered("results")
+    for name, artifacts in (("begin", folder.begin), ("results", folder.results)):
+        if name not in folder.delivered():
+            with _full_told(artifacts):
+                run.log_artifacts(artifacts)
+            folder.note_delivered(name)
     # MLflow copies the metrics of the best epoch to the model, so they have to be there.
     run.flush(FLUSH_SECONDS)
     model_id = folder.delivered().get("model_id")
     if model_id is None:
         example = folder.example.read_bytes()
         step = int(outcome["result"]["best_epoch"])
-        model_id = run.store.ask(
-            "logging the model",
-            lambda: log_model.log_once(run, folder.model, example, step=step),
-            MODEL_SECONDS,
-        )
+        with _full_told(folder.model):
+            model_id = run.store.ask(
+                "logging the model",
+                lambda: log_model.log_once(run, folder.model, example, step=step),
+                MODEL_SECONDS,
+            )
         folder.note_delivered("model_id", model_id)
     talk.say("model", f"models:/{model_id}")
     return str(model_id)
+
+
+@contextmanager
+def _full_told(sent: Path) -> Iterator[None]:
+    """Name the folder of the store that has no room for what is sent, and the need."""
+    try:
+        yield
+    except TrackingError as error:
+        if (where := _full_at(error.__cause__)) is None:
+            raise
+        needed = sum(path.stat().st_size for path in sent.rglob("*") if path.is_file())
+        try:
+            with files.told(where, needed):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        except DiskError as told:
+            raise TrackingError(str(told)) from error
+
+
+def _full_at(cause: BaseException | None) -> Path | None:
+    """Where the disk was full, if that is why copying failed."""
+    if isinstance(cause, shutil.Error):  # of a whole tree: (from, to, why) of each file
+        full = [to for _, to, why in cause.args[0] if os.strerror(errno.ENOSPC) in why]
+        return Path(full[0]).parent if full else None
+    if isinstance(cause, OSError) and files.is_full(cause):
+        name = cause.filename2 or cause.filename
+        return Path(name).parent if name else None
+    return None
 
 
 def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:

@@ -11,12 +11,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import psutil
 
 LOOK_SECONDS = 1.0
 GONE = "the `mlflow run` that started this training is gone"
+_told: list[Callable[[], None]] = []
 
 
 def project_runner() -> psutil.Process | None:
@@ -35,17 +36,28 @@ def project_runner() -> psutil.Process | None:
 
 @contextmanager
 def ending_with_parent(on_gone: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While open, the end of `mlflow run` calls `on_gone` and sends this process a SIGTERM."""
-    runner = project_runner()
-    if runner is None:
-        yield
-        return
+    """While open, the end of `mlflow run` calls `on_gone` and sends this process a SIGTERM.
+
+    Within another one it is the outer that watches: one end, one SIGTERM, whoever is told of it.
+    """
+    _told.append(on_gone)
+    try:
+        runner = project_runner() if len(_told) == 1 else None
+        with nullcontext() if runner is None else _watched(runner):
+            yield
+    finally:
+        _told.remove(on_gone)
+
+
+@contextmanager
+def _watched(runner: psutil.Process) -> Iterator[None]:
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(LOOK_SECONDS):
             if not _alive(runner):
-                on_gone()
+                for on_gone in tuple(_told):
+                    on_gone()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 

@@ -40,8 +40,16 @@ class Ending:
         self._held += 1
         try:
             yield
-        finally:
+        except BaseException as error:
             self._held -= 1
+            if self._signal is not None and not self._held:
+                # What failed was left half-way, and the alarm would come at a random place.
+                _alarm(0)
+                self.torn = True
+                number, self._signal = self._signal, None
+                raise Interrupted(number, self.why) from error
+            raise
+        self._held -= 1
         if self._signal is not None and not self._held and not self.torn:
             _alarm(0)
             self._raise(self._signal)

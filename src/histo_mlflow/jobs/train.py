@@ -16,7 +16,7 @@ from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.data.findings import Finding, Level
-from histo_mlflow.errors import NotANumberError, TrackingError
+from histo_mlflow.errors import DiskError, NotANumberError, TrackingError
 from histo_mlflow.jobs import doctor
 from histo_mlflow.jobs.beginning import log_beginning
 from histo_mlflow.jobs.deliver import advised, deliver, store_uri
@@ -30,6 +30,7 @@ from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.lifecycle import WHOLE, find_or_make
 from histo_mlflow.tracking.run import Ending, TrackedRun, start_run
@@ -116,7 +117,8 @@ def train(
         store = connect(tracking_uri)
         if begun is not None and facts is None:
             refuse_begun_elsewhere(store, begun)
-        ready = get_ready(recipe, decided=None if facts is None else facts.plan, talk=talk)
+        with files.told_if_full(cache_dir()):
+            ready = get_ready(recipe, decided=None if facts is None else facts.plan, talk=talk)
         findings = _examine(ready, doctor_level, talk=talk)
         title = experiment or recipe.name
         folder, facts = _found_or_begun(
@@ -260,9 +262,9 @@ def _note_ending(folder: RunFolder, error: BaseException) -> None:
         return
     ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     cause = f"{type(error).__name__}: {error}"
-    if isinstance(error, NotANumberError):
-        files.write_json(folder.path / "failure.json", {"sample_ids": list(error.sample_ids)})
     try:
+        if isinstance(error, NotANumberError):
+            files.write_json(folder.path / "failure.json", {"sample_ids": list(error.sample_ids)})
         folder.write_outcome({"ending": ending, "cause": cause, "result": None})
-    except OSError as second:  # the disk may be what failed
+    except DiskError as second:  # the disk may be what failed, and the first error tells more
         error.add_note(f"the ending could not be noted in {folder.path}: {second}")

@@ -54,6 +54,7 @@ _REASONS = (
     (r"\b401\b|UNAUTHENTICATED", "the server wants credentials (MLFLOW_TRACKING_USERNAME, ...)"),
     (r"\b403\b|PERMISSION_DENIED", "the server denies this to us"),
     (r"unable to open database file", "the database file cannot be opened or made"),
+    (r"database or disk is full|No space left", "the disk of the store is full"),
     (r"readonly database", "the database file is read-only"),
     (r"file is not a database", "the file is not a SQLite database"),
     (

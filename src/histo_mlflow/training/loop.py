@@ -101,6 +101,10 @@ class LoopState:
         """The weights that are evaluated and kept: the average where there is one."""
         return self.model if self.ema is None else self.ema.model
 
+    def eval_batch(self, settings: FitSettings) -> int:
+        """Images judged at once: what was found to fit, where that is fewer."""
+        return min(settings.eval_batch_size, self.micro_batch or settings.eval_batch_size)
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -180,7 +184,7 @@ def fit(
         )
         judging = time.perf_counter()
         logits = predict_logits(
-            state.judged_model, val, batch_size=settings.eval_batch_size, plan=plan
+            state.judged_model, val, batch_size=state.eval_batch(settings), plan=plan
         )
         judged = {f"val/{name}": value for name, value in measure(val.labels, logits).items()}
         with whole():

@@ -1,0 +1,149 @@
+"""A process that has imported everything once and forks the real command line for each request.
+
+Starting Python, torch and mlflow takes seconds, a fork none. A request is a line of JSON on stdin:
+
+    {"arguments": [...], "cwd": "...", "environment": {...}, "log": "...", "moment": "step:3",
+     "signals": [[2, 0.0], [15, 0.2]], "hang": 0.0, "fill": null,
+     "poison": false}
+
+and is answered with {"pid": ...}; {"wait": pid} with its exit code and when it ended. The child is
+a session of its own, runs `histo_mlflow.cli.main` and ends as any process does. At the `moment` it
+notes the time in `<log>.moment`, then sends itself the signals, each after its pause; or it writes
+into the file `fill` until the disk is full, or `poison`s the loss of that step.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def warm():
+    """Import what a training imports; run nothing and start no thread."""
+    import matplotlib.pyplot
+    import mlflow.pyfunc
+    import pyarrow.parquet
+    import sklearn.metrics
+    import timm
+    import torchvision
+
+    import histo_mlflow.cli
+    import histo_mlflow.jobs.deliver
+    import histo_mlflow.jobs.train
+
+    assert all((matplotlib, mlflow, pyarrow, sklearn, timm, torchvision, histo_mlflow))
+    assert threading.enumerate() == [threading.main_thread()]
+
+
+def targets():
+    """Where a moment is: the functions that the command line calls then, by name."""
+    from mlflow import MlflowClient
+    from mlflow.models import Model
+
+    from histo_mlflow.data import _packing
+    from histo_mlflow.jobs import beginning, outcome
+    from histo_mlflow.training import loop
+
+    return {
+        "packing": (_packing, "fill_chunk"),
+        "begin": (beginning, "draw_data"),
+        "step": (loop, "train_step"),
+        "validation": (loop, "predict_logits"),
+        "results": (outcome, "draw_results"),
+        "model-folder": (outcome, "write_model_folder"),
+        "example": (outcome, "_example_image"),
+        "upload": (MlflowClient, "log_artifacts"),
+        "model": (Model, "log"),
+    }
+
+
+def poisoned(loss_function):
+    """A loss that is NaN."""
+    return lambda logits, labels: loss_function(logits, labels) * float("nan")
+
+
+def at(moment, act):
+    """Call `act` when the function of a moment ("step:3": the third step) is entered."""
+    name, _, count = moment.partition(":")
+    owner, attribute = targets()[name]
+    original, left = getattr(owner, attribute), [int(count or 1)]
+
+    def entered(*arguments, **options):
+        left[0] -= 1
+        if left[0] == 0 and act is poisoned:
+            arguments = (arguments[0], poisoned(arguments[1]), *arguments[2:])
+        elif left[0] == 0:
+            act()
+        return original(*arguments, **options)
+
+    setattr(owner, attribute, entered)
+
+
+def fill(path):
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    for size in (1 << 20, 1 << 12, 1):
+        try:
+            while True:
+                os.write(descriptor, bytes(size))
+        except OSError:
+            continue
+    os.close(descriptor)
+
+
+def send(request):
+    if request["fill"]:
+        fill(request["fill"])
+        return
+    Path(f"{request['log']}.moment").write_text(repr(time.time()))
+    (first, _), *more = request["signals"]
+
+    def rest():
+        for number, pause in more:
+            time.sleep(pause)
+            os.kill(os.getpid(), number)
+
+    if more:
+        threading.Thread(target=rest, daemon=True).start()
+    os.kill(os.getpid(), first)
+    time.sleep(request.get("hang", 0.0))
+
+
+def become(request):
+    """What the child does; it leaves through the end of the script, as a real process does."""
+    os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.update(request["environment"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if request.get("moment"):
+        at(request["moment"], poisoned if request["poison"] else lambda: send(request))
+    sys.argv = ["histo-mlflow", *request["arguments"]]
+    from histo_mlflow.cli import main
+
+    main()
+
+
+def answer(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    warm()
+    answer({"ready": True})
+    child = None
+    for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], 0)
+            answer({"status": os.waitstatus_to_exitcode(status), "ended": time.time()})
+            continue
+        if (pid := os.fork()) == 0:
+            child = asked
+            break
+        answer({"pid": pid})
+    if child is not None:
+        become(child)

@@ -1,0 +1,128 @@
+"""Which run a command goes on with, and what it refuses."""
+
+import threading
+
+import pytest
+
+from histo_mlflow.errors import ResumeError
+from histo_mlflow.jobs.resume import refuse_other_recipe, run_folder, wanted_recipe
+from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
+from histo_mlflow.recipe import load
+
+PLAN = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "threads": 1}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a begun run `abc` in `runs`."""
+    folder = RunFolder(tmp_path / "runs" / "abc")
+    folder.path.mkdir(parents=True)
+    folder.write_facts(RunFacts("key", "abc", "sqlite:///mlflow.db", "demo", PLAN))
+    folder.recipe.write_text(load("demo", {"lr": "3e-4"}).to_yaml())
+    return folder
+
+
+def where(tmp_path, *, resume=None, run_dir=None):
+    return run_folder(resume=resume, run_dir=run_dir, runs_dir=tmp_path / "runs")
+
+
+def test_a_new_run_has_no_folder_yet(tmp_path):
+    assert where(tmp_path) is None
+
+
+def test_a_run_is_found_by_id_by_folder_and_by_mlflow_run(begun, tmp_path, monkeypatch):
+    assert where(tmp_path, resume="abc") == begun
+    assert where(tmp_path, run_dir=begun.path) == begun
+    monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
+    assert where(tmp_path) == begun
+    assert where(tmp_path, resume="abc", run_dir=begun.path) == begun
+
+
+def test_a_folder_that_is_not_there_yet_is_for_a_new_run(tmp_path, monkeypatch):
+    assert where(tmp_path, run_dir=tmp_path / "mine").facts() is None
+    monkeypatch.setenv("MLFLOW_RUN_ID", "new")
+    assert where(tmp_path).path == tmp_path / "runs" / "new"
+
+
+def test_a_run_without_files_here_cannot_be_resumed(tmp_path):
+    with pytest.raises(ResumeError, match=r"run xyz cannot be resumed: .*runs/xyz.*--runs-dir"):
+        where(tmp_path, resume="xyz")
+
+
+def test_two_that_name_different_runs_are_refused(begun, tmp_path, monkeypatch):
+    with pytest.raises(ResumeError, match="holds run abc, not xyz"):
+        where(tmp_path, resume="xyz", run_dir=begun.path)
+    monkeypatch.setenv("MLFLOW_RUN_ID", "xyz")
+    with pytest.raises(ResumeError, match="holds run abc, not xyz"):
+        where(tmp_path, run_dir=begun.path)
+    with pytest.raises(
+        ResumeError, match=r"run abc is to be resumed, but `mlflow run` made run xyz"
+    ):
+        where(tmp_path, resume="abc")
+
+
+def test_without_a_recipe_the_runs_own_is_taken(begun, tmp_path):
+    def wanted(dataset, overrides, resume):
+        return wanted_recipe(dataset, overrides, resume=resume, runs_dir=tmp_path / "runs")
+
+    assert wanted(None, {}, "abc") == load("demo", {"lr": "3e-4"})
+    assert wanted(None, {"lr": "1"}, "abc") == load("demo", {"lr": "1"})
+    assert wanted("demo", {}, "abc") == load("demo", {})
+    assert wanted(None, {}, None) == load("demo", {})
+
+
+def test_a_run_whose_recipe_is_lost_is_told(begun, tmp_path):
+    begun.recipe.unlink()
+    with pytest.raises(ResumeError, match=r"the recipe of the run is missing: .*recipe.yaml"):
+        wanted_recipe(None, {}, resume="abc", runs_dir=tmp_path / "runs")
+
+
+def test_another_recipe_is_refused_with_every_difference(begun):
+    refuse_other_recipe(begun, load("demo", {"lr": "3e-4"}))
+    with pytest.raises(ResumeError) as caught:
+        refuse_other_recipe(begun, load("demo", {"lr": "1e-3", "patience": "3"}))
+
+    assert "lr was 0.0003, 0.001 is given; patience was unset, 3 is given" in str(caught.value)
+
+
+def test_of_two_at_one_folder_the_second_is_refused_until_the_first_is_gone(begun):
+    with locked(begun):
+        refused = []
+
+        def second():
+            try:
+                with locked(begun):
+                    pass
+            except ResumeError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert refused == [
+            f"another process is training or delivering {begun.path}: wait for it, or end it"
+        ]
+    with locked(begun):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "should be JSON"), ("[]", "should hold a mapping"), ('{"format": 9}', "format 1")],
+)
+def test_a_damaged_note_of_the_run_is_told(text, problem, begun):
+    (begun.path / "run.json").write_text(text)
+    with pytest.raises(ResumeError, match=problem):
+        begun.facts()
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(begun):
+    kept = {path.name for path in begun.path.iterdir()}
+    (begun.path / ".run.json.partial").write_text("half")
+    (begun.path / ".model.123.new").mkdir()
+    (begun.path / ".model.123.new" / "weights.safetensors").write_text("half")
+    (begun.path / "checkpoints" / ".epoch.partial").mkdir(parents=True)
+    begun.remove_leftovers()
+
+    assert {path.name for path in begun.path.iterdir()} == kept | {"checkpoints"}
+    assert list(begun.checkpoints.iterdir()) == []

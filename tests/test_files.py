@@ -1,0 +1,142 @@
+"""Files are there whole or not at all, also when the disk is full or refuses."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from histo_mlflow import files
+from histo_mlflow.errors import DiskError
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make a function of `os` fail as a full disk does, from its n-th call on."""
+
+    def fail(name, *, code=errno.ENOSPC, after=0, half=False):
+        original, calls = getattr(os, name), []
+
+        def failing_call(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) <= after:
+                return original(*arguments, **options)
+            if half and len(calls) == after + 1:
+                descriptor, data = arguments
+                return original(descriptor, data[: len(data) // 2])
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, name, failing_call)
+
+    return fail
+
+
+def test_a_file_is_written_and_replaced(tmp_path):
+    files.write_text(tmp_path / "a.txt", "früher")
+    files.write_json(tmp_path / "a.txt", {"now": "später"})
+
+    assert content(tmp_path) == {"a.txt": '{\n  "now": "später"\n}\n'.encode()}
+
+
+def test_a_write_of_the_system_that_takes_only_a_part_is_gone_on_with(tmp_path, monkeypatch):
+    original = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: original(fd, data[:7]))
+    files.write_bytes(tmp_path / "a", bytes(range(100)))
+
+    assert content(tmp_path) == {"a": bytes(range(100))}
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_a_full_disk_leaves_what_was_there_and_one_sentence(call, tmp_path, failing):
+    path = tmp_path / "a"
+    path.write_bytes(b"before")
+    failing(call, half=call == "write")
+    with pytest.raises(DiskError) as caught:
+        files.write_bytes(path, b"x" * 12_345)
+
+    assert content(tmp_path) == {"a": b"before"}
+    message = str(caught.value)
+    assert message.startswith(f"the disk is full: {tmp_path} needs 12,345 bytes and has ")
+    assert message.endswith("free; free some space there and start again")
+    assert "\n" not in message
+
+
+def test_a_quota_counts_as_full_and_another_refusal_is_named(tmp_path, failing):
+    failing("fsync", code=errno.EDQUOT)
+    with pytest.raises(DiskError, match="the disk is full"):
+        files.write_bytes(tmp_path / "a", b"x")
+    failing("fsync", code=errno.EIO)
+    with pytest.raises(DiskError, match=r"the disk refuses \(Input/output error\)"):
+        files.write_bytes(tmp_path / "a", b"x")
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    calls = []
+    for name in ("write", "fsync", "replace"):
+        original = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, call=original: (calls.append(name), call(*a))[1]
+        )
+    files.write_bytes(tmp_path / "a", b"x")
+
+    assert calls == ["write", "fsync", "replace", "fsync"]
+
+
+def test_a_committed_folder_names_the_digest_of_each_file(tmp_path):
+    building = tmp_path / ".x.partial"
+    files.write_committed(building, {"a": b"one", "b": b"two"}, "commit.json")
+    files.rename_folder(building, tmp_path / "x")
+
+    commit = json.loads((tmp_path / "x" / "commit.json").read_text())
+    assert commit == {
+        name: {"bytes": 3, "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in (("a", b"one"), ("b", b"two"))
+    }
+    assert commit["a"]["sha256"] == files.sha256(tmp_path / "x" / "a")
+
+
+def test_the_marker_is_written_when_all_other_files_are_on_disk(tmp_path, failing):
+    failing("fsync", after=1)
+    with pytest.raises(DiskError, match="needs"):
+        files.write_committed(tmp_path / "x", {"a": b"one", "b": b"two"}, "commit.json")
+
+    assert set(content(tmp_path / "x")) == {"a", "b"}
+
+
+def test_a_folder_that_is_removed_is_never_seen_half_empty(tmp_path, monkeypatch):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_text(name)
+    original, seen = os.unlink, []
+
+    def unlink(*arguments, **options):
+        seen.append(folder.exists())
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    files.remove_folder(folder)
+
+    assert seen == [False, False]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_the_error_of_a_really_full_device_is_known():
+    with pytest.raises(OSError) as caught, Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+
+    assert files.is_full(caught.value)
+
+
+def test_the_need_is_told_of_a_folder_that_is_not_there_yet(tmp_path, failing):
+    failing("mkdir")
+    with pytest.raises(DiskError, match=r"the disk is full: .*/new/deeper has [\d,]+ free"):
+        files.make_folder(tmp_path / "new" / "deeper")
