@@ -2,13 +2,11 @@
 
 import json
 
-import click
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from histo_mlflow.cli.doctor import doctor
-from histo_mlflow.cli.options import normalise
+from histo_mlflow.cli import cli
 
 SMALL = ["--demo-images", "120", "--image-px", "32", "--weights", "none", "--threads", "1"]
 
@@ -16,12 +14,10 @@ SMALL = ["--demo-images", "120", "--image-px", "32", "--weights", "none", "--thr
 @pytest.fixture
 def say(monkeypatch, tmp_path, store_uri):
     monkeypatch.chdir(tmp_path)
-    group = click.Group(context_settings={"token_normalize_func": normalise})
-    group.add_command(doctor)
 
     def run(*words):
         return CliRunner().invoke(
-            group, ["doctor", "--quiet", "--tracking_uri", store_uri, *SMALL, *words]
+            cli, ["doctor", "--quiet", "--tracking_uri", store_uri, *SMALL, *words]
         )
 
     return run
