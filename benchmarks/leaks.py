@@ -4,7 +4,7 @@
    peak of what Python and NumPy allocated (tracemalloc); the pack itself is a memory map.
 2. Precision and what lies above the threshold, from `leak_labels.csv`: pairs labelled from contact
    sheets of their pixels, "same" where both show one scene (the same lesion with the same marks
-   about it), "different" where not. Not blind: the distances were shown. Pairs are named by id only.
+   about it), "different" where not. Not blind: the distances were shown. Pairs are named by id.
 3. Recall by the declared groups: of all pairs within a group, how many are below the threshold when
    compared in all 8 turns, and how many of those the search met as candidates.
 

@@ -147,8 +147,10 @@ def test_a_training_that_fails_is_failed(store, tmp_path):
     )
 
     assert done.returncode == 1
-    broken = r"(the loss|the gradient|the norm of the weights) became (nan|inf) in epoch 1, step \d+"
-    assert re.search(rf"{broken}, (with|because of) the images \S+", done.stderr), done.stderr
+    what = r"(the loss|the gradient|the norm of the weights) became (nan|inf)"
+    assert re.search(
+        rf"{what} in epoch 1, step \d+, (with|because of) the images \S+", done.stderr
+    ), done.stderr
     _, run = only_run(store)
     assert (run.info.status, run.data.tags["histo.ending"]) == ("FAILED", "failed")
     assert "lower lr" in run.data.tags["histo.cause"]

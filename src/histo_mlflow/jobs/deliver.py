@@ -113,15 +113,16 @@ def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:
         raise ResumeError(f"{path} holds no run: a folder with a run.json is expected")
     with locked(folder):
         store = connect(store_uri(facts, tracking_uri))
+        delivery = deliver_journal(store, facts.run_id, folder.journal, timeout_s=JOURNAL_SECONDS)
         outcome = folder.outcome()
-        if outcome is None or outcome["ending"] not in WHOLE:
-            delivery = deliver_journal(
-                store, facts.run_id, folder.journal, timeout_s=JOURNAL_SECONDS
-            )
-            if outcome is not None:
-                close_run(store, facts.run_id, outcome["ending"], outcome["cause"])
-            ending = None if outcome is None else str(outcome["ending"])
+        if outcome is None:
+            return Synced(facts.run_id, None, delivery.sent, None)
+        ending = str(outcome["ending"])
+        if ending not in WHOLE:
+            close_run(store, facts.run_id, outcome["ending"], outcome["cause"])
             return Synced(facts.run_id, ending, delivery.sent, None)
+        if "ended" in folder.delivered():
+            return Synced(facts.run_id, ending, delivery.sent, folder.delivered()["model_id"])
         run = start_run(
             store,
             facts.experiment,
@@ -133,12 +134,11 @@ def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:
             system_metrics=False,
             journal_path=folder.journal,
         )
-        waiting = run.undelivered
         with run:
             model_id = deliver(run, folder, outcome, talk=talk)
             run.end(outcome["ending"])
         folder.note_delivered("ended")
-        return Synced(facts.run_id, str(outcome["ending"]), waiting, model_id)
+        return Synced(facts.run_id, ending, delivery.sent, model_id)
 
 
 def store_uri(facts: RunFacts, given: str | None) -> str | None:
