@@ -218,8 +218,9 @@ def _examine(ready: Ready, level: DoctorLevel | None, *, talk: Talk) -> list[Fin
         return []
     started = perf_counter()
     findings = doctor.examine(ready, level=level)
+    told = {finding.check for finding in ready.prepared.findings}
     for finding in findings:
-        if finding.level is Level.WARN:
+        if finding.level is Level.WARN and finding.check not in told:
             talk.say(str(finding.level), f"{finding.check}: {finding.message}")
     doctor.assert_healthy(findings)
     talk.say("doctor", f"{len(findings)} checks, none failed ({perf_counter() - started:.1f} s)")
