@@ -32,7 +32,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with told(path.parent, len(data)):
         try:
-            _write_new(partial, data)
+            write_new(partial, data)
             os.replace(partial, path)
         except OSError:
             partial.unlink(missing_ok=True)
@@ -60,21 +60,10 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def write_new(path: Path, data: bytes | memoryview) -> None:
-    """Write and `fsync` a file inside a folder that has not got its final name yet."""
-    with told(path.parent, len(data)):
-        _write_new(path, data)
-
-
 def sync_folder(folder: Path) -> None:
     """`fsync` a folder, so that the names in it survive a power cut; not on Windows."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name != "nt":
+        _sync(folder)
 
 
 def sync_tree(folder: Path) -> None:
@@ -85,19 +74,10 @@ def sync_tree(folder: Path) -> None:
     """
     with told(folder, 0):
         for path in [*folder.rglob("*"), folder]:
-            if os.name == "nt" and path.is_dir():
-                continue
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+            if path.is_dir():
+                sync_folder(path)
+            else:
+                _sync(path)
 
 
 def write_committed(folder: Path, contents: Mapping[str, bytes], marker: str) -> None:
@@ -115,8 +95,8 @@ def write_committed(folder: Path, contents: Mapping[str, bytes], marker: str) ->
     with told(folder.parent, sum(map(len, contents.values())) + len(commit)):
         os.mkdir(folder)
         for name, data in contents.items():
-            _write_new(folder / name, data)
-        _write_new(folder / marker, commit)
+            write_new(folder / name, data)
+        write_new(folder / marker, commit)
         sync_folder(folder)
 
 
@@ -185,12 +165,25 @@ def _where(folder: Path, needed: int) -> str:
     return f"{folder}{need} has {free:,} free; free some space there and start again"
 
 
-def _write_new(path: Path, data: bytes | memoryview) -> None:
+def write_new(path: Path, data: bytes | memoryview) -> None:
+    """Write and `fsync` a file under a name that nobody reads yet.
+
+    Raises:
+        OSError: for the caller's `told`.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         left = memoryview(data)
         while len(left):
             left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

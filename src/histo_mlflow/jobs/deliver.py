@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,5 +154,6 @@ def advised(error: TrackingError, folder: RunFolder) -> HistoMlflowError:
     if "runs sync" in str(error):
         return error
     return TrackingError(
-        f"{error}; the training is done and nothing is lost: histo-mlflow runs sync {folder.path}"
+        f"{error}; the training is done and nothing is lost: histo-mlflow runs sync "
+        f"{shlex.quote(str(folder.path))}"
     )

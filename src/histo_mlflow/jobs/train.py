@@ -33,6 +33,7 @@ from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.lifecycle import WHOLE, find_or_make
+from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tracking.run import Ending, TrackedRun, start_run
 from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.training.doctor import DoctorLevel
@@ -262,7 +263,7 @@ def _note_ending(folder: RunFolder, error: BaseException) -> None:
     if outcome is not None and outcome["ending"] in WHOLE:
         return
     ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    cause = f"{type(error).__name__}: {error}"
+    cause = redact(f"{type(error).__name__}: {error}")
     try:
         if isinstance(error, NotANumberError):
             files.write_json(folder.path / "failure.json", {"sample_ids": list(error.sample_ids)})

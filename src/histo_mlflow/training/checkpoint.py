@@ -26,7 +26,7 @@ from torch import Tensor
 
 from histo_mlflow import files
 from histo_mlflow.errors import NotANumberError, ResumeError
-from histo_mlflow.models.weights import weights_bytes
+from histo_mlflow.models.weights import file_sha256, weights_bytes
 from histo_mlflow.training import _state
 from histo_mlflow.training.loop import LoopState
 
@@ -231,7 +231,7 @@ def _problem(folder: Path) -> str | None:
             return f"{COMMIT} names no files"
         for name, facts in commit.items():
             path = folder / name
-            if path.stat().st_size != facts["bytes"] or files.sha256(path) != facts["sha256"]:
+            if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
                 return f"{name} was changed or cut off"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -266,15 +267,6 @@ def _step(
     portions = micro_batches(len(batch.labels), state.micro_batch)
     results: list[StepResult] = []
     for start, stop in portions:
-        index = batch.index[start:stop]
-
-        def judge(
-            loss: Tensor, logits: Tensor, gradient_norm: Tensor | None, index: Indices = index
-        ) -> None:
-            watch.expect(step, "the loss", loss, index, logits)
-            if gradient_norm is not None:
-                watch.expect(step, "the gradient", gradient_norm, index)
-
         result = train_step(
             state.model,
             loss_function,
@@ -286,17 +278,20 @@ def _step(
             share=(stop - start) / in_window,
             update=ends_update and stop == len(batch.labels),
             clip_norm=settings.clip_norm,
-            judge=judge,
+            judge=partial(watch.before_update, step, batch.index[start:stop]),
         )
         if result.weight_norm is not None:
             watch.expect(step, "the norm of the weights", result.weight_norm, batch.index)
         results.append(result)
     if state.ema is not None and ends_update:
         state.ema.update(state.model)
-    losses = [r.loss * (stop - start) for r, (start, stop) in zip(results, portions, strict=True)]
-    state.progress.losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
     state.progress.logits.extend(result.logits for result in results)
-    return results[-1].loss
+    if len(results) == 1:
+        state.progress.losses.append(results[0].loss * len(batch.labels))
+        return results[0].loss
+    losses = [r.loss * (stop - start) for r, (start, stop) in zip(results, portions, strict=True)]
+    state.progress.losses.append(torch.stack(losses).sum())
+    return state.progress.losses[-1] / len(batch.labels)
 
 
 def _order(train: PackedDataset, settings: FitSettings, epoch: int) -> Indices:

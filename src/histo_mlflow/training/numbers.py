@@ -60,6 +60,18 @@ class NumberWatch:
         else:
             self._waiting.append((step, what, value, index, logits))
 
+    def before_update(
+        self, step: int, index: Indices, loss: Tensor, logits: Tensor, gradient_norm: Tensor | None
+    ) -> None:
+        """Expect numbers of a portion's loss and, where it ends an update, of the gradient.
+
+        Raises:
+            NotANumberError: with the images.
+        """
+        self.expect(step, "the loss", loss, index, logits)
+        if gradient_norm is not None:
+            self.expect(step, "the gradient", gradient_norm, index)
+
     def look(self) -> None:
         """Look at everything that waits.
 
