@@ -8,6 +8,7 @@ from histo_mlflow.errors import HistoMlflowError
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 
 PLAN = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "threads": 1}
+MACHINE = {"torch": "2.15.0", "device_name": "a CPU", "cpu_capability": "AVX2"}
 
 
 def sync(*arguments):
@@ -31,7 +32,7 @@ def test_a_folder_that_is_no_run_is_told(tmp_path):
 def begun(tmp_path, store_uri):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    folder.write_facts(RunFacts("key", "0" * 32, store_uri, "demo", PLAN))
+    folder.write_facts(RunFacts("key", "0" * 32, store_uri, "demo", PLAN, MACHINE))
     return folder
 
 
@@ -58,7 +59,7 @@ def interrupted(tmp_path, store_uri):
     run = start_run(connect(store_uri), "demo", None, {}, {}, system_metrics=False)
     with run:
         pass
-    folder.write_facts(RunFacts("key", run.run_id, store_uri, "demo", PLAN))
+    folder.write_facts(RunFacts("key", run.run_id, store_uri, "demo", PLAN, MACHINE))
     journal = Journal(folder.journal)
     journal.append([Point("val/loss", 0.5, 1_700_000_000_000, epoch) for epoch in (1, 2, 3)])
     journal.close()

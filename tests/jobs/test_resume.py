@@ -5,11 +5,17 @@ import threading
 import pytest
 
 from histo_mlflow.errors import ResumeError
-from histo_mlflow.jobs.resume import refuse_other_recipe, run_folder, wanted_recipe
+from histo_mlflow.jobs.resume import (
+    other_machine,
+    refuse_other_recipe,
+    run_folder,
+    wanted_recipe,
+)
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.recipe import load
 
 PLAN = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "threads": 1}
+MACHINE = {"torch": "2.15.0", "device_name": "a CPU", "cpu_capability": "AVX2"}
 
 
 @pytest.fixture
@@ -17,7 +23,7 @@ def begun(tmp_path):
     """The folder of a begun run `abc` in `runs`."""
     folder = RunFolder(tmp_path / "runs" / "abc")
     folder.path.mkdir(parents=True)
-    folder.write_facts(RunFacts("key", "abc", "sqlite:///mlflow.db", "demo", PLAN))
+    folder.write_facts(RunFacts("key", "abc", "sqlite:///mlflow.db", "demo", PLAN, MACHINE))
     folder.recipe.write_text(load("demo", {"lr": "3e-4"}).to_yaml())
     return folder
 
@@ -126,3 +132,22 @@ def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(begun):
 
     assert {path.name for path in begun.path.iterdir()} == kept | {"checkpoints"}
     assert list(begun.checkpoints.iterdir()) == []
+
+
+def test_a_mistake_leaves_no_folder_and_a_begun_run_keeps_its_own(begun, tmp_path):
+    with pytest.raises(ResumeError, match="wrong"), locked(RunFolder(tmp_path / "new")):
+        raise ResumeError("wrong")
+    with locked(begun):
+        pass
+
+    assert not (tmp_path / "new").exists()
+    assert begun.facts() is not None
+
+
+def test_another_machine_is_told():
+    assert other_machine(MACHINE, MACHINE) is None
+    told = other_machine(MACHINE, {**MACHINE, "torch": "2.16.0"})
+    assert told is not None
+    assert told.startswith(
+        "the run was begun with torch 2.15.0, now 2.16.0: it goes on, but not bit"
+    )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from histo_mlflow.device import DevicePlan, device_facts
 from histo_mlflow.errors import ResumeError
 from histo_mlflow.jobs.run_folder import RunFolder
 from histo_mlflow.recipe import Recipe, load
@@ -118,6 +119,23 @@ def refuse_begun_elsewhere(store: Store, folder: RunFolder) -> None:
             f"run {run_id} (MLFLOW_RUN_ID) {ended}, and its files are not in {folder.path}: name "
             "the place with runs_dir or run_dir, or start a new run with MLFLOW_RUN_ID unset"
         )
+
+
+def machine(plan: DevicePlan) -> dict[str, str]:
+    """What the bits of a training depend on besides recipe, data and plan."""
+    facts = device_facts(plan)
+    return {name: str(facts[name]) for name in ("torch", "device_name", "cpu_capability")}
+
+
+def other_machine(begun: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """What to say to a run that goes on elsewhere than it was begun; None where all is equal."""
+    other = [f"{name} {was}, now {now[name]}" for name, was in begun.items() if was != now[name]]
+    if not other:
+        return None
+    return (
+        f"the run was begun with {'; '.join(other)}: it goes on, but not bit for bit as it would "
+        "have there"
+    )
 
 
 def _shown(value: object) -> str:

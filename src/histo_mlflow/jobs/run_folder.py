@@ -38,6 +38,7 @@ class RunFacts:
         tracking_uri: of the store, without credentials.
         experiment: name in the store.
         plan: device, precision, memory format and threads that were decided on.
+        machine: what the bits of a result depend on besides: torch, processor, its capability.
     """
 
     key: str
@@ -45,6 +46,7 @@ class RunFacts:
     tracking_uri: str
     experiment: str
     plan: Mapping[str, Any]
+    machine: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         return
     import fcntl
 
+    made = not folder.path.exists()
     files.make_folder(folder.path)
     with files.told(folder.path, 0):
         descriptor = os.open(folder.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -173,4 +176,10 @@ def locked(folder: RunFolder) -> Iterator[None]:
             ) from error
         yield
     finally:
+        if (
+            made
+            and folder.path.is_dir()
+            and [path.name for path in folder.path.iterdir()] == ["lock"]
+        ):
+            shutil.rmtree(folder.path)  # nothing was begun: a mistake leaves no folder
         os.close(descriptor)

@@ -25,7 +25,13 @@ from histo_mlflow.jobs.metrics import EPOCH_METRICS
 from histo_mlflow.jobs.outcome import conclude
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
-from histo_mlflow.jobs.resume import refuse_begun_elsewhere, refuse_other_recipe, run_folder
+from histo_mlflow.jobs.resume import (
+    machine,
+    other_machine,
+    refuse_begun_elsewhere,
+    refuse_other_recipe,
+    run_folder,
+)
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.signals import ending_by_signal
@@ -120,6 +126,8 @@ def train(
             refuse_begun_elsewhere(store, begun)
         with files.told_if_full(cache_dir()):
             ready = get_ready(recipe, decided=None if facts is None else facts.plan, talk=talk)
+        if facts is not None and (told := other_machine(facts.machine, machine(ready.plan))):
+            talk.say("WARN", told)
         findings = _examine(ready, doctor_level, talk=talk)
         title = experiment or recipe.name
         folder, facts = _found_or_begun(
@@ -168,7 +176,9 @@ def _found_or_begun(
             "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
             "threads": ready.plan.threads,
         }
-        facts = RunFacts(uuid.uuid4().hex, None, store.shown_uri, experiment, plan)
+        facts = RunFacts(
+            uuid.uuid4().hex, None, store.shown_uri, experiment, plan, machine(ready.plan)
+        )
         if begun is not None:
             _note(begun, facts, ready.recipe)
     found, _ = find_or_make(
