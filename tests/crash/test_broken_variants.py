@@ -4,6 +4,7 @@ import pytest
 from harness import trials
 from harness.compare import differences
 from harness.variants import VARIANTS
+from harness.zygote import Order
 
 FAST = (
     "dropout from the global generator",
@@ -20,6 +21,14 @@ def _assert_caught(lab, name):
     assert caught.found, f"{name} was not noticed"
     assert caught.missed == frozenset(), f"{name} was noticed by {sorted(caught.kinds)} only"
     assert caught.wrong == frozenset(), f"{name} failed for another reason: {caught.found[:3]}"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_a_variant_breaks_is_there_to_be_broken(lab, name):
+    """A variant that names what has moved is found at once, and not by the slow tests alone."""
+    report = lab.zygote.run(Order(str(lab.place().root), "break", broken=name))
+
+    assert report.ending == "finished", report.said
 
 
 @pytest.mark.parametrize("name", FAST)

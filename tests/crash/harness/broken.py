@@ -179,7 +179,7 @@ def no_fsync() -> None:
         os.write(descriptor, data)
         os.close(descriptor)
 
-    wrap("histo_mlflow.files", "_write_new", lambda _: write)
+    wrap("histo_mlflow.files", "write_new", lambda _: write)
 
 
 def leftovers_stay() -> None:
@@ -189,7 +189,6 @@ def leftovers_stay() -> None:
 
 def history_unlogged() -> None:
     """The journal comes after the checkpoint, and nobody looks at the history when going on."""
-    from histo_mlflow.jobs.epochs import Epochs
 
     def after_epoch(self: Any, record: Any) -> None:
         if record.improved:
@@ -205,7 +204,7 @@ def history_unlogged() -> None:
 
         return resumed
 
-    Epochs._after_epoch = after_epoch  # type: ignore[method-assign]
+    wrap("histo_mlflow.jobs.epochs", "Epochs._after_epoch", lambda _: after_epoch)
     wrap("histo_mlflow.jobs.epochs", "Epochs._resume", resume)
 
 

@@ -58,7 +58,7 @@ class Order:
 
     Attributes:
         root: see `job.Place`.
-        kind: "train", "loop" or "prepare".
+        kind: "train", "loop", "prepare" or, to break the code and do no more, "break".
         recipe: of `job.RECIPES`.
         broken: of `variants.VARIANTS`; None for the code as it is.
         aim: kill from outside.
@@ -273,6 +273,8 @@ def _obey(order: Order, writer: int) -> None:
     place = job.Place(Path(order.root))
     if order.broken is not None:
         variants.VARIANTS[order.broken].apply()
+    if order.kind == "break":
+        return
     if order.cut is not None:
         fileops.install(place, order.cut)
     job.trace(place, order.die_at)
