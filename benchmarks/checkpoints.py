@@ -38,9 +38,9 @@ from histo_mlflow.models.losses import loss_function
 from histo_mlflow.recipe import load
 from histo_mlflow.tracking.journal import Journal
 from histo_mlflow.training.checkpoint import Checkpoints
-from histo_mlflow.training.loop import LoopState
 from histo_mlflow.training.numbers import NumberWatch
 from histo_mlflow.training.optim import build_optimiser
+from histo_mlflow.training.state import LoopState
 from histo_mlflow.training.step import train_step
 from histo_mlflow.training.stopping import Stopping
 

@@ -34,10 +34,11 @@ from histo_mlflow.evaluation.metrics import summary
 from histo_mlflow.models.build import build, specify
 from histo_mlflow.models.groups import parameter_groups
 from histo_mlflow.models.losses import loss_function
-from histo_mlflow.tracking.run import start_run
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
-from histo_mlflow.training.loop import EpochRecord, FitSettings, LoopState, fit
+from histo_mlflow.training.loop import fit
 from histo_mlflow.training.optim import build_optimiser
+from histo_mlflow.training.state import EpochRecord, FitSettings, LoopState
 from histo_mlflow.training.step import train_step
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import policy

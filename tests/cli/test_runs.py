@@ -51,7 +51,7 @@ def interrupted(tmp_path, store_uri):
     """A run that was left in the middle, with points that the store does not have."""
     from histo_mlflow.tracking.journal import Journal
     from histo_mlflow.tracking.outbox import Point
-    from histo_mlflow.tracking.run import start_run
+    from histo_mlflow.tracking.start import start_run
     from histo_mlflow.tracking.store import connect
 
     folder = RunFolder(tmp_path / "run")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.training.loop import StepRecord
+from histo_mlflow.training.state import StepRecord
 
 
 class Terminal(io.StringIO):

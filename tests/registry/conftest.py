@@ -11,7 +11,9 @@ from PIL import Image
 from histo_mlflow.models.build import build, specify
 from histo_mlflow.models.weights import save_weights
 from histo_mlflow.registry.model_folder import write_model_folder
-from histo_mlflow.tracking.run import TrackedRun, connect, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
+from histo_mlflow.tracking.store import connect
 from histo_mlflow.vision.decode import DecodeRule
 
 

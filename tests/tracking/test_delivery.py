@@ -10,7 +10,8 @@ from histo_mlflow.tracking.delivery import Delivery, deliver
 from histo_mlflow.tracking.journal import Journal
 from histo_mlflow.tracking.lifecycle import close_run
 from histo_mlflow.tracking.outbox import Point
-from histo_mlflow.tracking.run import TrackedRun, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store
 
 

@@ -11,7 +11,8 @@ from histo_mlflow.errors import DiskError, TrackingError
 from histo_mlflow.tracking.journal import Journal
 from histo_mlflow.tracking.lifecycle import close_run
 from histo_mlflow.tracking.outbox import Point
-from histo_mlflow.tracking.run import TrackedRun, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store
 
 
@@ -77,9 +78,6 @@ def test_a_key_finds_the_run_that_a_killed_process_made(store: Store) -> None:
     assert second.run_id == first.run_id != other.run_id
     with pytest.raises(TrackingError, match="other params"):
         resume(store, key="abc", params={"lr": 2})
-    assert resume(store, key="abc", make=False).run_id == first.run_id
-    with pytest.raises(TrackingError, match=r"no run to continue.*histo\.key=none"):
-        resume(store, key="none", make=False)
 
 
 def test_the_run_of_mlflow_run_gets_the_key(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ from bad_proxy import BadProxy, Mode
 from histo_mlflow.errors import Interrupted, TrackingError
 from histo_mlflow.tracking.delivery import Delivery, deliver
 from histo_mlflow.tracking.journal import Journal
-from histo_mlflow.tracking.run import TrackedRun, connect, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
+from histo_mlflow.tracking.store import connect
 
 EPOCHS = 20
 MAX_STALL_S = 1.0
@@ -173,7 +175,8 @@ def test_an_outage_of_30_s_with_the_pauses_that_users_have(server, tmp_path: Pat
 SCRIPT = """
 import math, sys, time
 from pathlib import Path
-from histo_mlflow.tracking.run import connect, start_run
+from histo_mlflow.tracking.start import start_run
+from histo_mlflow.tracking.store import connect
 uri, journal, first = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 run = start_run(connect(uri), "outages", None, {"lr": 1e-3}, {}, journal_path=journal,
                 key=journal.parent.name, retry_seconds=(0.1, 0.3))

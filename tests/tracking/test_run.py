@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from histo_mlflow.errors import Interrupted, TrackingError
-from histo_mlflow.tracking.run import ENDINGS, Ending, start_run
+from histo_mlflow.tracking.lifecycle import ENDINGS, Ending
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store, connect
 
 
@@ -229,7 +230,8 @@ def test_a_fresh_store_is_made_where_the_process_stands_and_nothing_is_left_over
     tmp_path: Path,
 ) -> None:
     script = (
-        "from histo_mlflow.tracking.run import connect, start_run\n"
+        "from histo_mlflow.tracking.start import start_run\n"
+        "from histo_mlflow.tracking.store import connect\n"
         "with start_run(connect(), 'demo', 'a', {'p': 1}, {}) as run:\n"
         "    run.log_epoch(0, {'train/loss': 1.0})\n"
     )
@@ -244,7 +246,8 @@ def test_a_fresh_store_is_made_where_the_process_stands_and_nothing_is_left_over
 @pytest.mark.slow  # four processes that each import MLflow and run its whole schema history
 def test_four_processes_can_make_one_fresh_store(tmp_path: Path) -> None:
     script = (
-        "from histo_mlflow.tracking.run import connect, start_run\n"
+        "from histo_mlflow.tracking.start import start_run\n"
+        "from histo_mlflow.tracking.store import connect\n"
         "with start_run(connect(), 'demo', 'a', {'p': 1}, {}) as run: pass\n"
     )
     command = [sys.executable, "-c", script]

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from histo_mlflow.errors import TrackingError
-from histo_mlflow.tracking.run import connect, start_run
+from histo_mlflow.tracking.start import start_run
+from histo_mlflow.tracking.store import connect
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from histo_mlflow.models.losses import loss_function
 from histo_mlflow.models.weights import WeightsFacts
 from histo_mlflow.training import _doctor_judge, _doctor_losses, _doctor_model, loop
 from histo_mlflow.training.doctor import check_before, check_colours, check_phase, check_weights
-from histo_mlflow.training.loop import FitSettings, LoopState
 from histo_mlflow.training.optim import build_optimiser
+from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, policy
 

@@ -12,8 +12,9 @@ from histo_mlflow.models.ema import Ema
 from histo_mlflow.models.groups import parameter_groups
 from histo_mlflow.models.losses import loss_function
 from histo_mlflow.training.judging import predict_logits
-from histo_mlflow.training.loop import FitSettings, LoopState, fit
+from histo_mlflow.training.loop import fit
 from histo_mlflow.training.optim import build_optimiser
+from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import policy
 

@@ -20,7 +20,8 @@ from histo_mlflow.registry import log_model
 from histo_mlflow.tracking.delivery import deliver as deliver_journal
 from histo_mlflow.tracking.lifecycle import WHOLE, close_run
 from histo_mlflow.tracking.redaction import REDACTED
-from histo_mlflow.tracking.run import TrackedRun, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
 
 FLUSH_SECONDS = 30.0

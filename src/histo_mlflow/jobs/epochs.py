@@ -17,11 +17,13 @@ from histo_mlflow.jobs.run_folder import RunFolder
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.talk import EpochBar, Talk
 from histo_mlflow.models.losses import class_weights, loss_function
-from histo_mlflow.tracking.run import Ending, TrackedRun
+from histo_mlflow.tracking.lifecycle import Ending
+from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.training.checkpoint import Checkpoints
 from histo_mlflow.training.doctor import check_phase
-from histo_mlflow.training.loop import EpochRecord, LoopState, StepRecord, fit
+from histo_mlflow.training.loop import fit
 from histo_mlflow.training.memory import is_out_of_memory, smaller
+from histo_mlflow.training.state import EpochRecord, LoopState, StepRecord
 
 SHARE = 100
 """Time trained for each second of saving within an epoch: saving costs less than 1 %."""

@@ -23,8 +23,8 @@ from histo_mlflow.models.weights import WeightsFacts, load_pretrained
 from histo_mlflow.randomness import derive
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.provenance import Provenance, collect
-from histo_mlflow.training.loop import FitSettings, LoopState
 from histo_mlflow.training.optim import build_optimiser
+from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, policy
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from histo_mlflow.training.loop import StepRecord
+    from histo_mlflow.training.state import StepRecord
 
 LOSS_EVERY_SECONDS = 0.5
 

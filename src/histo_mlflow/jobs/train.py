@@ -38,9 +38,10 @@ from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
-from histo_mlflow.tracking.lifecycle import WHOLE, find_or_make
+from histo_mlflow.tracking.lifecycle import WHOLE, Ending, find_or_make
 from histo_mlflow.tracking.redaction import redact
-from histo_mlflow.tracking.run import Ending, TrackedRun, start_run
+from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.training.doctor import DoctorLevel
 
@@ -188,7 +189,6 @@ def _found_or_begun(
         run_id=None,
         follow_project=True,
         key=facts.key,
-        make=True,
     )
     facts = replace(facts, run_id=found.info.run_id)
     folder = begun or RunFolder(runs_dir / found.info.run_id)

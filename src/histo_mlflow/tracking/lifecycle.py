@@ -43,23 +43,17 @@ def find_or_make(
     run_id: str | None,
     follow_project: bool,
     key: str | None,
-    make: bool,
 ) -> tuple[Run, bool]:
     """The run to write, and whether it was there before; the arguments are `start_run`'s.
 
     Raises:
-        TrackingError: there is none and none may be made, or the store failed.
+        TrackingError: the store failed.
     """
     run_id = run_id or (os.environ.get("MLFLOW_RUN_ID") if follow_project else None)
     if run_id:
         return existing_run(store, run_id), True
     if key is not None and (found := run_of_key(store, experiment, key)) is not None:
         return found, True
-    if not make:
-        raise TrackingError(
-            f"there is no run to continue in the experiment {experiment!r} at {store.shown_uri}: "
-            f"none has the tag {KEY_TAG}={key}; name the store where the run was begun"
-        )
     return new_run(store, experiment, run_name, key), False
 
 

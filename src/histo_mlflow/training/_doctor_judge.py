@@ -12,7 +12,7 @@ from histo_mlflow.data.findings import Finding, counted, failed, passed, warned
 from histo_mlflow.models.build import Classifier
 from histo_mlflow.models.groups import stages
 from histo_mlflow.training._doctor_trial import Trial, changed, unbegun
-from histo_mlflow.training.loop import FitSettings
+from histo_mlflow.training.state import FitSettings
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, augment
 

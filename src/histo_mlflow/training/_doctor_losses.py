@@ -14,7 +14,7 @@ from histo_mlflow.device import DevicePlan
 from histo_mlflow.models.losses import loss_function as plain_loss
 from histo_mlflow.training._doctor_trial import changed, copied, exact, sample, snapshot
 from histo_mlflow.training.judging import predict_logits
-from histo_mlflow.training.loop import FitSettings, LoopState
+from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.step import LossFunction, train_step
 
 FIRST_IMAGES = 16

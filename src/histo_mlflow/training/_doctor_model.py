@@ -15,7 +15,7 @@ from histo_mlflow.models.build import Classifier
 from histo_mlflow.models.groups import stages
 from histo_mlflow.models.weights import WeightsFacts
 from histo_mlflow.training._doctor_trial import active_modules
-from histo_mlflow.training.loop import LoopState
+from histo_mlflow.training.state import LoopState
 
 FIXED_SHARE = 0.05
 """Share of weights that an architecture may fix itself (position embeddings) without a word."""

@@ -23,7 +23,8 @@ from histo_mlflow.device import DevicePlan
 from histo_mlflow.errors import TrainingError
 from histo_mlflow.models.build import Classifier
 from histo_mlflow.randomness import permutation
-from histo_mlflow.training.loop import EpochRecord, FitSettings, LoopState, Progress, fit
+from histo_mlflow.training.loop import fit
+from histo_mlflow.training.state import EpochRecord, FitSettings, LoopState, Progress
 from histo_mlflow.training.step import LossFunction
 from histo_mlflow.training.stopping import Stopping
 

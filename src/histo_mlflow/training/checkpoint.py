@@ -27,8 +27,8 @@ from torch import Tensor
 from histo_mlflow import files
 from histo_mlflow.errors import NotANumberError, ResumeError
 from histo_mlflow.models.weights import file_sha256, weights_bytes
-from histo_mlflow.training import _state
-from histo_mlflow.training.loop import LoopState
+from histo_mlflow.training import _serialise
+from histo_mlflow.training.state import LoopState
 
 FORMAT = 1
 KEPT = 2
@@ -81,7 +81,7 @@ class Checkpoints:
         if place == self._saved:
             return
         _refuse_broken(state)
-        tensors, facts = _state.pack(state)
+        tensors, facts = _serialise.pack(state)
         facts |= {"format": FORMAT, "identity": self._identity}
         self._commit(
             _name(*place),
@@ -157,7 +157,7 @@ class Checkpoints:
             tensors = tensors_from((folder / STATE).read_bytes())
         except SafetensorError as error:
             return f"{STATE}: {error}"
-        _state.unpack(state, tensors, facts)
+        _serialise.unpack(state, tensors, facts)
         return None
 
     def _compare(self, folder: Path, saved: Mapping[str, str]) -> None:

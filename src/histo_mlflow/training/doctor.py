@@ -23,7 +23,7 @@ from histo_mlflow.training import _doctor_judge as judge
 from histo_mlflow.training import _doctor_losses as losses
 from histo_mlflow.training import _doctor_model as of_model
 from histo_mlflow.training._doctor_trial import run_trial, untouched_randomness
-from histo_mlflow.training.loop import FitSettings, LoopState
+from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.step import LossFunction
 
 DoctorLevel = Literal["quick", "full"]

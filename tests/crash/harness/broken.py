@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.phases import wrap
 
-STATE = "histo_mlflow.training._state"
+STATE = "histo_mlflow.training._serialise"
 LOOP = "histo_mlflow.training.loop"
 CHECKPOINT = "histo_mlflow.training.checkpoint"
 TRAIN = "histo_mlflow.jobs.train"

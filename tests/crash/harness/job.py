@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from histo_mlflow.recipe import Recipe
-    from histo_mlflow.training.loop import StepRecord
+    from histo_mlflow.training.state import StepRecord
 
 SAVE_EVERY = 3
 """Steps between checkpoints: the first of an epoch falls into the middle of an accumulation."""

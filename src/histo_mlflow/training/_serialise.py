@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from histo_mlflow.errors import ResumeError
-from histo_mlflow.training.loop import LoopState, Progress
+from histo_mlflow.training.state import LoopState, Progress
 
 
 def pack(state: LoopState) -> tuple[dict[str, Tensor], dict[str, Any]]:
