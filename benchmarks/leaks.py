@@ -24,6 +24,7 @@ import torch
 
 from _timing import machine
 from histo_mlflow.data._leak_confirm import distances
+from histo_mlflow.data._leak_marks import make_marks
 from histo_mlflow.data.leaks import Alike, find_alike
 from histo_mlflow.jobs.prepare import Audited, audit
 from histo_mlflow.jobs.talk import Talk
@@ -75,7 +76,8 @@ def recalled(audited: Audited) -> str:
         return "No declared group has two images."
     pixels, alike = audited.pack.pixels(), audited.leaks.alike
     turns = [np.column_stack((within, np.full(len(within), turn))) for turn in range(8)]
-    best = np.min([distances(pixels, pairs) for pairs in turns], axis=0)
+    common = make_marks(pixels, lambda n: None).common
+    best = np.min([distances(pixels, pairs, common) for pairs in turns], axis=0)
     below = {tuple(sorted(pair)) for pair in within[best < alike.threshold].tolist()}
     found = {(int(a), int(b)) for a, b in alike.pairs[["a", "b"]].to_numpy()}
     return (

@@ -114,6 +114,62 @@ def test_many_copies_give_one_pair_less_than_there_are_copies():
     assert len(found(stacked(*[scene(3)] * 6))) == 5
 
 
+def barred(image: np.ndarray) -> np.ndarray:
+    """A strip between black bars, as of a wide photograph."""
+    bar = image.shape[0] // 3
+    framed = np.zeros_like(image)
+    framed[bar:-bar] = image[bar:-bar]
+    return framed
+
+
+def round_framed(image: np.ndarray) -> np.ndarray:
+    """Black outside a circle, as under a dermatoscope."""
+    at = np.arange(image.shape[0]) - (image.shape[0] - 1) / 2
+    inside = np.hypot(at, at[:, None]) < 0.3 * image.shape[0]
+    return (image * inside[..., None]).astype(np.uint8)
+
+
+def captioned(image: np.ndarray) -> np.ndarray:
+    """With a ruler at the lower border."""
+    marked = image.copy()
+    marked[-14:, ::4] = 20
+    marked[4:12, 4:60:3] = 255
+    return marked
+
+
+@pytest.mark.parametrize("frame", [barred, round_framed, captioned], ids=lambda f: f.__name__)
+def test_what_all_images_have_in_common_links_none_and_hides_none(frame):
+    """Black bars, a round frame or a ruler are most of the detail that such images have."""
+    others = [frame(scene(i)) for i in range(150)]
+    copies = [frame(recompressed(scene(i), quality=40)) for i in range(10)]
+
+    got = found(np.stack([*others, *copies]))
+
+    assert got == {(i, 150 + i, "near") for i in range(10)}
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 50])
+def test_a_pair_is_found_in_a_set_of_any_size(n):
+    """In a small one the mean is mostly the pair itself, and must not be taken away."""
+    others = [scene(1_000 + i) for i in range(n - 2)]
+
+    assert found(np.stack([scene(0), recompressed(scene(0)), *others])) == {(0, 1, "near")}
+
+
+@pytest.mark.parametrize(("copies", "others"), [(10, 0), (40, 10), (190, 10)])
+def test_a_photograph_that_is_most_of_the_set_is_not_taken_for_a_common_pattern(copies, others):
+    altered = [
+        recompressed((scene(0) * (1 - 0.2 * i / copies)).astype(np.uint8), 40 + i % 50)
+        for i in range(copies)
+    ]
+    pixels = np.stack([*altered, *(scene(1_000 + i) for i in range(others))])
+    rows = find_alike(pixels, progress=False).pairs[["a", "b"]].to_numpy(np.int64)
+
+    assert united(len(pixels), rows.tolist()).tolist() == [0] * copies + list(
+        range(copies, copies + others)
+    )
+
+
 def test_flat_images_are_linked_to_nothing():
     """Blank patches are equal, or nearly; joining them would chain all slides."""
     rng = np.random.default_rng(0)

@@ -9,9 +9,12 @@ The threshold comes from decoys: each candidate pair once more with one image wr
 upside down. A decoy has the tones, the frame and the shapes of its pair and cannot be the same
 scene, so whatever is less alike than the best decoy is not told from a coincidence. The threshold
 keeps a margin to it, since a pair was the best of several turns and its decoy had one try.
+
+What the images of the data set have in common is taken from both maps first (`_leak_common`): a
+frame or black bars look like themselves upside down, too, and would be all that is compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +24,7 @@ from histo_mlflow.data._leak_candidates import Candidates
 from histo_mlflow.data._leak_marks import (
     FINE_PX,
     TURNS,
+    ZOOMS,
     Floats,
     Marks,
     Pixels,
@@ -31,14 +35,14 @@ from histo_mlflow.data._leak_marks import (
 )
 
 SCREEN_SIMILARITY = 0.5
-LOOSEST, STRICTEST = 0.5, 0.15
-"""Bounds of the threshold, as distances."""
+LOOSEST = 0.5
+"""Upper bound of the threshold, a distance."""
 REFUSED = 60
 """How many of the nearest refused pairs are kept, for a look at the threshold."""
 _MARGIN = 0.9
 _CERTAIN = 0.2
 _CLEARLY = 0.1
-_ZOOMS = ((1.0, 1.0), (1.06, 1.0), (1.0, 1.06))
+_ZOOMED = ((ZOOMS[0], ZOOMS[0]), (ZOOMS[1], ZOOMS[0]), (ZOOMS[0], ZOOMS[1]))
 _STEP_SCREEN = 4096
 _BLOCK_BYTES = 8_000_000
 _WRONG = (2, 4, 6)  # upside down, left-right, top-bottom
@@ -79,17 +83,11 @@ def confirm(
             in several turns, of which the best counts.
         tick: told how many pairs were compared by their pixels.
     """
-    pairs = candidates[:, :3]
-    screened = _screened(marks.coarse, pairs)
-    order = np.lexsort((pairs[:, 2], -screened, pairs[:, 1], pairs[:, 0]))
-    pairs, screened = pairs[order], screened[order]
-    first = np.ones(len(pairs), np.bool_)
-    first[1:] = (pairs[1:, :2] != pairs[:-1, :2]).any(axis=1)
-    pairs, screened = pairs[first], screened[first]
+    pairs, screened = _best_turns(marks.coarse, candidates[:, :3])
     wrong = pairs.copy()
     wrong[:, 2] = _AFTER[pairs[:, 2], np.arange(len(pairs)) % len(_WRONG)]
-    similarity = _similarities(pixels, pairs, screened, tick)
-    decoys = _similarities(pixels, wrong, _screened(marks.coarse, wrong), tick)
+    similarity = _similarities(pixels, pairs, screened, marks.common, tick)
+    decoys = _similarities(pixels, wrong, _screened(marks.coarse, wrong), marks.common, tick)
     # The hash may prefer the wrong turn of a symmetric scene: the right one is then clearly better.
     swapped = decoys > similarity + _CLEARLY
     pairs = np.where(swapped[:, None], wrong, pairs)
@@ -100,7 +98,7 @@ def confirm(
     # A pair that is surely one scene says by its decoy how symmetric the scene is, nothing else.
     decoys = decoys[similarity < 1 - _CERTAIN]
     closest = float(1 - decoys.max(initial=0.0))
-    threshold = float(np.clip(_MARGIN * closest, STRICTEST, LOOSEST))
+    threshold = min(_MARGIN * closest, LOOSEST)
     distance = 1 - similarity
     near = distance < threshold
     order = np.argsort(distance, kind="stable")
@@ -116,13 +114,21 @@ def confirm(
     )
 
 
-def distances(pixels: Pixels, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Distance of each pair (rows a, b and the turn of b) by its pixels, float64 (m,)."""
+def distances(
+    pixels: Pixels, pairs: npt.NDArray[np.int64], common: Mapping[float, Floats]
+) -> npt.NDArray[np.float64]:
+    """Distance of each pair (rows a, b and the turn of b) by its pixels, float64 (m,).
+
+    Args:
+        pixels: uint8 (n, px, px, 3).
+        pairs: int64 (m, 3).
+        common: of the marks of all these pixels.
+    """
     found = np.empty(len(pairs))
     step = _step(pixels)
     for start in range(0, len(pairs), step):
         block = pairs[start : start + step]
-        found[start : start + len(block)] = 1 - _by_pixels(pixels, block)
+        found[start : start + len(block)] = 1 - _by_pixels(pixels, block, common)
     return found
 
 
@@ -130,6 +136,7 @@ def _similarities(
     pixels: Pixels,
     pairs: npt.NDArray[np.int64],
     screened: npt.NDArray[np.float64],
+    common: Mapping[float, Floats],
     tick: Callable[[int], object],
 ) -> npt.NDArray[np.float64]:
     """Similarity by pixels where the screen lets a pair pass, 0 elsewhere."""
@@ -138,9 +145,21 @@ def _similarities(
     step = _step(pixels)
     for start in range(0, len(passing), step):
         at = passing[start : start + step]
-        found[at] = _by_pixels(pixels, pairs[at])
+        found[at] = _by_pixels(pixels, pairs[at], common)
         tick(len(at))
     return found
+
+
+def _best_turns(
+    coarse: npt.NDArray[np.int8], pairs: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Each pair once, in the turn that the small maps say is best, and their similarity there."""
+    screened = _screened(coarse, pairs)
+    order = np.lexsort((pairs[:, 2], -screened, pairs[:, 1], pairs[:, 0]))
+    pairs, screened = pairs[order], screened[order]
+    first = np.ones(len(pairs), np.bool_)
+    first[1:] = (pairs[1:, :2] != pairs[:-1, :2]).any(axis=1)
+    return pairs[first], screened[first]
 
 
 def _screened(
@@ -158,20 +177,22 @@ def _screened(
     return found
 
 
-def _by_pixels(pixels: Pixels, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _by_pixels(
+    pixels: Pixels, pairs: npt.NDArray[np.int64], common: Mapping[float, Floats]
+) -> npt.NDArray[np.float64]:
     """Similarity of each pair, the best over small zooms and shifts."""
     side = min(FINE_PX, pixels.shape[1])
     shift = max(1, side // 24)
     a, b = (luminance(np.asarray(pixels[pairs[:, column]])) for column in (0, 1))
     maps_a, maps_b = (
-        {zoom: detail(reduced(grey, side, zoom)) for zoom in {z for pair in _ZOOMS for z in pair}}
+        {zoom: detail(reduced(grey, side, zoom)) - common[zoom] for zoom in ZOOMS}
         for grey in (a, b)
     )
     for maps in maps_b.values():
         for turn in np.unique(pairs[:, 2]):
             at = pairs[:, 2] == turn
             maps[at] = turned(maps[at], int(turn))
-    best = [_correlation(maps_a[of_a], maps_b[of_b], shift) for of_a, of_b in _ZOOMS]
+    best = [_correlation(maps_a[of_a], maps_b[of_b], shift) for of_a, of_b in _ZOOMED]
     greatest: npt.NDArray[np.float64] = np.max(best, axis=0)
     return greatest
 

@@ -4,12 +4,14 @@ All three marks bear a dihedral turn well: the low cosine coefficients only chan
 under one, the small detail map is turned as an image, and the sums do not change at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from histo_mlflow.data._leak_common import common_share, sampled
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -18,10 +20,13 @@ _T = TypeVar("_T", bound=np.generic)
 TURNS = 8
 FINE_PX = 48
 COARSE_PX = 24
+ZOOMS = (1.0, 1.06)
+"""At which images are compared, so that a crop by a few per cent is found."""
 FLAT_LEVELS = 0.5
 """Grey levels (of 255): an image with less detail shows nothing that could be recognised."""
 
 _BLOCK_BYTES = 8_000_000
+_STEP = 4096
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
 _COEFFICIENTS = 8
 _BLUR, _LOCAL = 5, 7  # pixels of the small maps
@@ -36,15 +41,18 @@ class Marks:
     Attributes:
         cosines: float32 (n, 8, 8), low frequencies of the luminance, of length 1 without the mean:
             neither brightness nor contrast changes them.
-        coarse: int8 (n, s, s), the detail map that screens candidates.
+        coarse: int8 (n, s, s), the detail map that screens candidates, without what is common.
         sums: uint32 (n, 6), sum and sum of squares a channel, modulo 2^32.
         flat: bool (n,), nothing but one tone, or too little to tell it from noise.
+        common: zoom -> float32 (s, s), what the fine detail maps of the data set have in common, to
+            be taken from each before it is turned.
     """
 
     cosines: Floats
     coarse: npt.NDArray[np.int8]
     sums: npt.NDArray[np.uint32]
     flat: npt.NDArray[np.bool_]
+    common: Mapping[float, Floats]
 
 
 def make_marks(pixels: Pixels, tick: Callable[[int], object]) -> Marks:
@@ -56,12 +64,15 @@ def make_marks(pixels: Pixels, tick: Callable[[int], object]) -> Marks:
     """
     n, px = len(pixels), pixels.shape[1]
     fine, coarse = min(FINE_PX, px), min(COARSE_PX, px)
+    sums = {zoom: np.zeros((fine, fine), np.float32) for zoom in ZOOMS}
     marks = Marks(
         cosines=np.empty((n, _COEFFICIENTS, _COEFFICIENTS), np.float32),
         coarse=np.empty((n, coarse, coarse), np.int8),
         sums=np.empty((n, 6), np.uint32),
         flat=np.empty(n, np.bool_),
+        common=sums,
     )
+    in_mean = sampled(n)
     step = max(1, _BLOCK_BYTES // (px * px * 3))
     for start in range(0, n, step):
         block = np.asarray(pixels[start : start + step])
@@ -76,8 +87,25 @@ def make_marks(pixels: Pixels, tick: Callable[[int], object]) -> Marks:
         marks.flat[here] = np.sqrt(np.mean(sharp**2, axis=(1, 2))) < FLAT_LEVELS
         map_ = detail(reduced(grey, coarse))
         marks.coarse[here] = np.clip(np.rint(map_ * _INT8), -127, 127).astype(np.int8)
+        of_mean = grey[in_mean[here] & ~marks.flat[here]]
+        for zoom, total in sums.items():
+            total += detail(reduced(of_mean, fine, zoom)).sum(axis=0)
         tick(len(block))
+    _take_common(marks, sums, np.flatnonzero(in_mean & ~marks.flat))
     return marks
+
+
+def _take_common(marks: Marks, sums: Mapping[float, Floats], sample: npt.NDArray[np.int64]) -> None:
+    """Take what is common from the coarse maps, and make means of the sums of the fine ones."""
+    maps = marks.coarse[sample].astype(np.float32)
+    share = common_share(maps)
+    for total in sums.values():
+        total *= np.float32(share / max(1, len(sample)))
+    if share > 0:
+        common = np.float32(share) * maps.mean(axis=0)
+        for start in range(0, len(marks.coarse), _STEP):
+            block = marks.coarse[start : start + _STEP]
+            block[:] = np.clip(np.rint(block - common), -127, 127).astype(np.int8)
 
 
 def luminance(pixels: Pixels) -> Floats:

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 # Raise it when what is found in the same pixels changes: old findings are then not used.
-_VERSION: Final = 1
+_VERSION: Final = 2
 LARGEST_SHARE: Final = 0.05
 LARGEST_IMAGES: Final = 20
 """A joined group of no more images is never held back, however small the data set."""
