@@ -12,7 +12,7 @@ from sklearn.metrics import pairwise_distances
 
 from histo_mlflow.data import leaks as auditing
 from histo_mlflow.data._leak_candidates import PER_IMAGE, SURE_BITS, candidates, hashes
-from histo_mlflow.data._leak_groups import united
+from histo_mlflow.data._leak_groups import bounded_groups, united
 from histo_mlflow.data._leak_marks import make_marks, turned, turned_cosines
 from histo_mlflow.data.leaks import alike_pixels, find_alike, find_leaks, joined_groups
 from histo_mlflow.data.pack import Item, pack_images
@@ -318,6 +318,87 @@ def test_near_duplicates_that_would_chain_the_data_set_are_told_and_not_joined(t
     assert audit.largest == 26
     assert len(set(audit.groups)) == len(pixels) - 1  # the equal pair is joined all the same
     assert audit.summary()["near_pairs_across_groups"] >= 24
+
+
+def test_a_crowd_of_copies_is_joined_and_leaves_all_other_pairs_alone(tmp_path):
+    """30 copies of one photograph, 20 pairs, and 60 images of which there is one each."""
+    copies = [recompressed(turned(cropped(scene(0), i % 5)[None], i % 8)[0]) for i in range(30)]
+    pairs = [image for i in range(1, 21) for image in (scene(i), brightened(scene(i)))]
+    pixels = np.stack([*copies, *pairs, *(scene(1_000 + i) for i in range(60))])
+    names = [f"g{i:03d}" for i in range(len(pixels))]
+    audit = find_leaks(
+        packed(pixels, tmp_path), names, ["x"] * len(names), tmp_path, progress=False
+    )
+
+    expected = ["g000"] * 30 + [names[30 + 2 * (i // 2)] for i in range(40)] + names[70:]
+    assert list(audit.groups) == expected
+    assert audit.held_back == 0
+
+
+def test_a_crowd_too_large_to_split_is_held_back_and_other_pairs_are_joined(tmp_path):
+    copies = [(scene(0) * (1 - 0.01 * i)).astype(np.uint8) for i in range(25)]
+    pixels = stacked(*copies, scene(1), brightened(scene(1)))
+    names = [f"g{i:02d}" for i in range(len(pixels))]
+    audit = find_leaks(
+        packed(pixels, tmp_path), names, ["x"] * len(names), tmp_path, progress=False
+    )
+
+    assert list(audit.groups) == [*names[:26], "g25", *names[27:]]
+    assert audit.held_back == audit.summary()["near_pairs_held_back"] == len(audit.pairs) - 1
+    splits = ["train", "test"] * len(names)
+    assert audit.crossing(splits[: len(names)]) == 27
+
+
+def names_of(n: int) -> list[str]:
+    return [f"{i:03d}" for i in range(n)]
+
+
+def sizes(groups: tuple[str, ...]) -> list[int]:
+    return sorted(pd.Series(groups).value_counts().tolist(), reverse=True)
+
+
+def test_a_chain_falls_into_small_groups_and_a_pair_beside_it_is_joined():
+    links = np.array([*((i, i + 1) for i in range(99)), (100, 101)])
+    groups = bounded_groups(names_of(120), links, allowed=20, most=30)
+
+    assert groups[100] == groups[101]
+    assert max(sizes(groups)) <= 4
+    assert len(set(groups[102:])) == 18
+
+
+def test_two_crowds_linked_by_one_coincidence_are_two_groups():
+    crowds = [*combinations(range(40), 2), *combinations(range(40, 80), 2), (39, 40)]
+    groups = bounded_groups(names_of(200), np.array(crowds), allowed=20, most=50)
+
+    assert sizes(groups)[:3] == [40, 40, 1]
+    assert len(set(groups[:40])) == len(set(groups[40:80])) == 1
+
+
+def test_a_crowd_takes_those_with_it_that_its_hub_does_not_reach():
+    star = [(0, i) for i in range(1, 25)]
+    groups = bounded_groups(
+        names_of(120), np.array([*star, (24, 25), (25, 26)]), allowed=20, most=30
+    )
+
+    assert sizes(groups)[0] == 27
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_below_the_bound_are_those_of_plain_joining(seed):
+    rng = np.random.default_rng(seed)
+    names = [f"g{i // 2}" for i in range(60)]
+    links = rng.integers(0, 60, (15, 2))
+
+    assert bounded_groups(names, links, 60, 60) == joined_groups(names, links)
+
+
+def test_large_groups_are_chained_no_further_than_allowed():
+    """Six slides of 100 patches, each linked with the next by one patch."""
+    names = [f"slide{i // 100}" for i in range(600)]
+    links = np.array([(i - 1, i) for i in range(100, 600, 100)])
+
+    assert sizes(bounded_groups(names, links, allowed=200, most=300)) == [300, 300]
+    assert sizes(bounded_groups(names, links, allowed=200, most=200)) == [100] * 6
 
 
 def test_a_large_declared_group_is_no_reason_to_hold_back(tmp_path):

@@ -10,8 +10,9 @@ from PIL import Image, ImageEnhance
 
 import layouts
 from histo_mlflow.cli import cli
-from histo_mlflow.jobs.leaks import report, write_report
+from histo_mlflow.jobs.leaks import render, report, write_report
 from histo_mlflow.jobs.prepare import prepare
+from histo_mlflow.jobs.ready import get_ready
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.recipe import load
 
@@ -77,6 +78,36 @@ def test_what_was_joined_is_said_in_one_line(folders, capsys):
     line = "leaks    0 equal and 6 near-duplicate pairs across images joined; 40 leak groups"
     assert line in told.splitlines()
     assert "WARN     leak-groups" not in told
+
+
+@pytest.mark.parametrize("leak_groups", ["join", "report"])
+def test_a_run_may_be_promoted_only_if_no_image_crosses(folders, leak_groups):
+    ready = get_ready(
+        recipe(folders, leak_groups=leak_groups, weights="none", threads="1"), talk=QUIET
+    )
+    torn = sum(a != b for a, b in sides(ready.prepared))
+    tags = ready.tags()
+
+    assert (torn > 0) == (leak_groups == "report")
+    assert tags["histo.leak_groups.crossing"] == 2 * torn
+    assert tags["histo.promotable"] == ("false" if torn else "true")
+
+
+def test_a_crowd_that_no_split_can_hold_is_told_and_keeps_a_run_from_promotion(tmp_path, capsys):
+    root = layouts.build_folders(tmp_path / "data", n=40)
+    for i in range(25):
+        copied(root, "Benign/0.jpg", f"Benign/copy_{i}.jpg", factor=1 + 0.01 * i)
+    told = report(recipe(root), talk=Talk())
+    leaks = told.audited.leaks
+    ready = get_ready(recipe(root, weights="none", threads="1"), talk=QUIET)
+
+    assert leaks.held_back > 0
+    assert f"one would have 26 images, so {leaks.held_back} near-duplicate pairs" in render(told)
+    assert "WARN     leak-groups: the near-duplicates would chain 26 of 65 images" in (
+        capsys.readouterr().err
+    )
+    assert ready.tags()["histo.promotable"] == "false"
+    assert ready.tags()["histo.leak_groups.crossing"] == 26
 
 
 def test_a_given_split_that_leaks_warns_and_is_kept(tmp_path, capsys):

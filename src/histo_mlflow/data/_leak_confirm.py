@@ -114,6 +114,21 @@ def confirm(
     )
 
 
+def in_best_turn(
+    pixels: Pixels, marks: Marks, pairs: npt.NDArray[np.int64], tick: Callable[[int], object]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Each pair once, (m, 3), and its distance; 1 where the small maps are not alike.
+
+    Args:
+        pixels: uint8 (n, px, px, 3).
+        marks: of the same images.
+        pairs: int64 (k, 3), a pair in each turn that is to be tried.
+        tick: told how many pairs were compared by their pixels.
+    """
+    best, screened = _best_turns(marks.coarse, pairs)
+    return best, 1 - _similarities(pixels, best, screened, marks.common, tick)
+
+
 def distances(
     pixels: Pixels, pairs: npt.NDArray[np.int64], common: Mapping[float, Floats]
 ) -> npt.NDArray[np.float64]:

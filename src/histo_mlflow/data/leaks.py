@@ -10,8 +10,9 @@ That pixels are alike is a fact of the pack alone, found once and kept in the ca
 
 Flat images (blank patches) are linked to nothing: they are alike without showing the same place.
 A few wrong links make groups larger and nothing worse, but many would chain a data set into one
-group. Where near-duplicates make a group larger than `LARGEST_SHARE` of the images, they are told
-and not joined.
+group. Where near-duplicates would make a group larger than `LARGEST_SHARE` of the images, those
+that all look like one of them are joined, up to `LARGEST_CROWD` of the images, and links that lead
+on from there are told and held back. Groups elsewhere do not change by it.
 """
 
 import hashlib
@@ -30,7 +31,8 @@ from tqdm import tqdm
 from histo_mlflow import files
 from histo_mlflow.data._leak_candidates import candidates, hashes
 from histo_mlflow.data._leak_confirm import confirm
-from histo_mlflow.data._leak_groups import equal_pairs, joined_groups, united
+from histo_mlflow.data._leak_crowds import hub_pairs
+from histo_mlflow.data._leak_groups import bounded_groups, equal_pairs, joined_groups, united
 from histo_mlflow.data._leak_marks import Pixels, make_marks, turned
 from histo_mlflow.data.pack import Pack
 from histo_mlflow.errors import DataError
@@ -50,6 +52,8 @@ _VERSION: Final = 2
 LARGEST_SHARE: Final = 0.05
 LARGEST_IMAGES: Final = 20
 """A joined group of no more images is never held back, however small the data set."""
+LARGEST_CROWD: Final = 0.25
+"""Share of the images that copies of one scene may be: a split can still hold them on one side."""
 _PAIR_COLUMNS: Final = {"a": "int64", "b": "int64", "turn": "int64", "distance": "float64"}
 
 
@@ -89,7 +93,7 @@ class Leaks:
             across (the declared groups differ), conflict (the labels differ), row_a, row_b.
         groups: leak group of each image, in the order given.
         declared: number of declared groups.
-        held_back: near-duplicates chained too many images and were not joined.
+        held_back: near pairs that would chain too many images and were not joined.
         largest: images in the largest group that joining all pairs makes.
         alike: what was found in the pixels, and how.
     """
@@ -97,7 +101,7 @@ class Leaks:
     pairs: pd.DataFrame
     groups: tuple[str, ...]
     declared: int
-    held_back: bool
+    held_back: int
     largest: int
     alike: Alike
 
@@ -163,18 +167,16 @@ def find_leaks(
     alike = alike_pixels(pack, cache_dir, progress=progress)
     pairs = _told(alike.pairs, pack.ids, groups, labels)
     rows = alike.pairs[["a", "b"]].to_numpy(np.int64)
-    joined = joined_groups(groups, rows)
-    largest = _largest(joined)
     # Large declared groups (slides) are no fault; what counts is how much the near pairs add.
     equal_only = joined_groups(groups, rows[(alike.pairs["kind"] == "equal").to_numpy()])
     allowed = max(LARGEST_IMAGES, LARGEST_SHARE * pack.n, 2 * _largest(equal_only))
-    held_back = largest > allowed
+    joined = bounded_groups(equal_only, rows, allowed, max(allowed, LARGEST_CROWD * pack.n))
     return Leaks(
         pairs=pairs,
-        groups=equal_only if held_back else joined,
+        groups=joined,
         declared=len(set(groups)),
-        held_back=held_back,
-        largest=largest,
+        held_back=sum(joined[a] != joined[b] for a, b in rows.tolist()),
+        largest=_largest(joined_groups(groups, rows)),
         alike=alike,
     )
 
@@ -211,13 +213,18 @@ def find_alike(pixels: Pixels, *, progress: bool = True) -> Alike:
         bar.reset(total=2 * len(likely))
         bar.unit = "pair"
         near = confirm(pixels, marks, likely, bar.update)
+        links = np.concatenate((equal[:, :2], near.pairs[:, :2]))
+        of_hubs, hub_distance = hub_pairs(pixels, marks, links, near.threshold, bar.update)
+    of_all = np.concatenate((near.pairs, of_hubs))
+    _, first = np.unique(of_all[:, :2], axis=0, return_index=True)
+    near_pairs, distance = of_all[first], np.concatenate((near.distance, hub_distance))[first]
     same = united(len(pixels), ((int(a), int(b)) for a, b, _ in equal))
-    new = same[near.pairs[:, 0]] != same[near.pairs[:, 1]]
+    new = same[near_pairs[:, 0]] != same[near_pairs[:, 1]]
     return Alike(
         pairs=pd.concat(
             [
                 _frame(equal, np.zeros(len(equal)), "equal"),
-                _frame(near.pairs[new], near.distance[new], "near"),
+                _frame(near_pairs[new], distance[new], "near"),
             ],
             ignore_index=True,
         ).sort_values(["distance", "a", "b"], ignore_index=True),

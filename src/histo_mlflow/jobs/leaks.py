@@ -81,8 +81,7 @@ def render(told: LeakReport) -> str:
         f"{facts['decoys']:,} wrong pairings has {facts['closest_decoy']:.3f}",
         f"labels           {count(facts['pairs_with_different_labels'], 'pair')} with different "
         "labels",
-        f"leak groups      {facts['leak_groups']:,}; the largest has {leaks.largest:,} images"
-        + (", so near-duplicates are told and not joined" if leaks.held_back else ""),
+        f"leak groups      {facts['leak_groups']:,}; {_largest(leaks)}",
     ]
     for name, number in told.crossing.items():
         mark = "  <- this recipe" if name == told.how else ""
@@ -145,6 +144,15 @@ def _pairs(facts: Mapping[str, Any], kind: str, group_kind: str) -> str:
     if group_kind == "image":  # nothing is known of what belongs together
         return count(within + across, "pair")
     return f"{count(within, 'pair')} within a {group_kind}, {across:,} across {group_kind}s"
+
+
+def _largest(leaks: Leaks) -> str:
+    if not leaks.held_back:
+        return f"the largest has {leaks.largest:,} images"
+    return (
+        f"one would have {leaks.largest:,} images, so "
+        f"{count(leaks.held_back, 'near-duplicate pair')} told and not joined"
+    )
 
 
 def _with_split(recipe: Recipe, **fields: Any) -> Recipe:

@@ -119,7 +119,7 @@ def audit(recipe: Recipe, *, talk: Talk) -> Audited:
         talk.say(
             "WARN",
             f"leak-groups: the near-duplicates would chain {leaks.largest:,} of {pack.n:,} images "
-            "into one group; they are told and not joined",
+            f"into one group; {leaks.held_back:,} of these pairs are told and not joined",
         )
     digest = data_digest(manifest, inspected.scanned)
     return Audited(manifest, inspected.findings, digest, pack, leaks)
@@ -136,7 +136,7 @@ def _leaks_line(leaks: Leaks, group_kind: str, *, joined: bool) -> str:
     found = f"{equal:,} equal and {near:,} near-duplicate pairs across {group_kind}s"
     if not joined:
         return f"{found}, told and not joined; {leaks.declared:,} {group_kind} groups"
-    what = "of which the equal ones joined" if leaks.held_back else "joined"
+    what = f"joined but for {leaks.held_back:,}" if leaks.held_back else "joined"
     return f"{found} {what}; {facts['leak_groups']:,} leak groups"
 
 

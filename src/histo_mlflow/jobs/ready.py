@@ -45,6 +45,7 @@ class Ready:
         """What a run says of itself beyond its recipe."""
         manifest, splits = self.prepared.manifest, self.prepared.splits
         real_labels = manifest.label_source not in ("placeholder", "synthetic")
+        crossing = self.prepared.leaks.crossing(splits.table["split"].tolist())
         return {
             "histo.recipe": self.recipe.name,
             "histo.data.digest": self.prepared.digest,
@@ -52,7 +53,8 @@ class Ready:
             "histo.data.group_kind": manifest.group_kind,
             "histo.split.kind": splits.kind,
             "histo.split.leaking": str(splits.leaking).lower(),
-            "histo.promotable": str(real_labels and not splits.leaking).lower(),
+            "histo.leak_groups.crossing": crossing,
+            "histo.promotable": str(real_labels and not splits.leaking and not crossing).lower(),
             "histo.weights.source": self.weights.source,
             "histo.weights.sha256": self.weights.sha256 or "none",
             **{f"device.{key}": value for key, value in device_facts(self.plan).items()},
