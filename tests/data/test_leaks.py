@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from itertools import combinations
 
 import numpy as np
@@ -288,11 +289,26 @@ def test_a_damaged_cache_is_made_anew(tmp_path):
     pack = packed(stacked(scene(0), brightened(scene(0))), tmp_path)
     first = alike_pixels(pack, tmp_path, progress=False)
     (kept,) = (tmp_path / "leaks").iterdir()
-    for damage in ("", "{", "[]", '{"format": 1}', '{"format": 0}'):
+    whole = kept.read_text()
+    facts = json.loads(whole)
+    pairs = facts["pairs"]
+    others = (
+        facts | {"pairs": pairs | {"b": [1_000_000]}},
+        facts | {"pairs": pairs | {"b": [-1]}},
+        facts | {"pairs": pairs | {"kind": ["other"]}},
+        facts | {"pairs": None},
+        facts | {"threshold": "x"},
+        facts | {"flat": None},
+        facts | {"more": 1},
+    )
+    texts = ("", "{", "[]", "5", "null", '{"format": 1}', "[" * 100_000, whole[: len(whole) // 2])
+    for damage in (*texts, *map(json.dumps, others)):
+        assert damage != whole
         kept.write_text(damage)
         pd.testing.assert_frame_equal(
             alike_pixels(pack, tmp_path, progress=False).pairs, first.pairs
         )
+        assert json.loads(kept.read_text())["pairs"] == pairs
 
 
 def test_the_search_is_deterministic():

@@ -185,7 +185,7 @@ def alike_pixels(pack: Pack, cache_dir: Path, *, progress: bool = True) -> Alike
     """`find_alike` of a pack, from the cache if this pack was looked through before."""
     key = hashlib.sha256(f"{_VERSION}\0{pack.key}".encode()).hexdigest()
     path = cache_dir / "leaks" / f"{key}.json"
-    if (known := _load(path)) is not None:
+    if (known := _load(path, pack.n)) is not None:
         return known
     alike = find_alike(pack.pixels(), progress=progress)
     files.make_folder(path.parent)
@@ -273,18 +273,25 @@ def _to_json(alike: Alike) -> dict[str, Any]:
         for name in ("threshold", "decoys", "closest_decoy", "candidates", "flat", "seconds")
     }
     tables = {name: getattr(alike, name).to_dict(orient="list") for name in ("pairs", "refused")}
-    return {"format": _VERSION, **facts, **tables}
+    kept = {"format": _VERSION, **facts, **tables}
+    return {**kept, "digest": _digest(kept)}
 
 
-def _load(path: Path) -> Alike | None:
-    """What was kept, or None where there is nothing that can be read."""
+def _digest(kept: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _load(path: Path, n: int) -> Alike | None:
+    """What was kept of n images, or None where it is not there exactly as it was written."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept.pop("format") != _VERSION:
+        if kept.pop("digest") != _digest(kept) or kept.pop("format") != _VERSION:
             return None
         for name in ("pairs", "refused"):
             frame = pd.DataFrame(kept[name], columns=[*_PAIR_COLUMNS, "kind"])
             kept[name] = frame.astype({**_PAIR_COLUMNS, "kind": "str"})
+            if not kept[name][["a", "b"]].isin(range(n)).all(axis=None):
+                return None
         return Alike(**kept)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # then it is found anew, which is always right
