@@ -15,6 +15,7 @@ from histo_mlflow.device import plan_device
 from histo_mlflow.models.build import build, specify
 from histo_mlflow.models.ema import Ema
 from histo_mlflow.models.groups import freeze_backbone, parameter_groups, unfreeze_backbone
+from histo_mlflow.models.heads import build_head
 from histo_mlflow.models.losses import loss_function
 from histo_mlflow.models.weights import WeightsFacts
 from histo_mlflow.training import _doctor_judge, _doctor_losses, _doctor_model, loop
@@ -392,6 +393,20 @@ def test_two_linear_layers_without_an_activation():
 @pytest.mark.parametrize("head", ["linear", "hidden", "three"])
 def test_our_own_heads_are_sound(head):
     assert _doctor_model.head_is_nonlinear(state(head=head).model).level is Level.PASS
+
+
+@pytest.mark.parametrize("hidden", range(1, 9))
+def test_heads_of_few_units_are_sound_with_an_activation_and_only_then(hidden):
+    """Their biases may all be positive, and a ReLU leaves them as they are."""
+    model = state().model
+    for seed in range(100):
+        torch.manual_seed(seed)
+        model.head = build_head("hidden", features=512, outputs=7, hidden=hidden, dropout=0.0)
+        if seed % 2:
+            model.head[0].bias.data.abs_()
+        assert _doctor_model.head_is_nonlinear(model).level is Level.PASS
+        del model.head[1]
+        assert _doctor_model.head_is_nonlinear(model).level is Level.FAIL
 
 
 def test_pixels_that_are_not_normalised_show_in_the_first_loss(train, plan):

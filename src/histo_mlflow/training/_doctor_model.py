@@ -19,6 +19,8 @@ from histo_mlflow.training.state import LoopState
 
 FIXED_SHARE = 0.05
 """Share of weights that an architecture may fix itself (position embeddings) without a word."""
+HEAD_POINTS = 64
+"""Random features on which a head of one hidden unit shows its activation on both sides."""
 
 
 def coverage(model: Classifier, optimiser: torch.optim.Optimizer) -> Finding:
@@ -73,16 +75,18 @@ def head_is_nonlinear(model: Classifier) -> Finding:
     ]
     if len(linear) < 2:
         return passed(name, f"{counted(len(linear), 'linear layer')}")
-    met: list[tuple[str, Tensor, Tensor]] = []
-    for key, module in linear:
-        module.register_forward_hook(
-            lambda _, given, made, key=key: met.append((key, given[0].clone(), made.clone()))
-        )
     device = linear[0][1].weight.device
     draws = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 16, linear[0][1].in_features, generator=draws).to(device)
+    x, y = torch.randn(2, HEAD_POINTS, linear[0][1].in_features, generator=draws).to(device)
+    met: list[tuple[str, Tensor, Tensor]] = []
     with torch.no_grad():
         bent = head(x + y) - head(x) - head(y) + head(torch.zeros_like(x))
+        # Watched on x alone: of zeros a layer gives its bias, which a ReLU leaves where it is
+        # positive.
+        for key, module in linear:
+            module.register_forward_hook(
+                lambda _, given, made, key=key: met.append((key, given[0].clone(), made.clone()))
+            )
         scale = float(head(x).abs().max())
     bare = {
         f"{first[0]} - {second[0]}"
