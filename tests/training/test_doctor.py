@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from histo_mlflow.data.batches import PackedDataset
+from histo_mlflow.data.batches import PackedDataset, epoch_order
 from histo_mlflow.data.findings import Level
 from histo_mlflow.device import plan_device
 from histo_mlflow.models.build import build, specify
@@ -18,7 +18,14 @@ from histo_mlflow.models.groups import freeze_backbone, parameter_groups, unfree
 from histo_mlflow.models.heads import build_head
 from histo_mlflow.models.losses import loss_function
 from histo_mlflow.models.weights import WeightsFacts
-from histo_mlflow.training import _doctor_judge, _doctor_losses, _doctor_model, loop
+from histo_mlflow.training import (
+    _doctor_judge,
+    _doctor_losses,
+    _doctor_model,
+    _doctor_trial,
+    loop,
+)
+from histo_mlflow.training._doctor_trial import Shown, Trial
 from histo_mlflow.training.doctor import check_before, check_colours, check_phase, check_weights
 from histo_mlflow.training.optim import build_optimiser
 from histo_mlflow.training.state import FitSettings, LoopState
@@ -395,6 +402,48 @@ def test_our_own_heads_are_sound(head):
     assert _doctor_model.head_is_nonlinear(state(head=head).model).level is Level.PASS
 
 
+def shown_orders(orders):
+    """A trial whose loop showed its training images so."""
+    shown = [Shown(epoch, "train", drawn, torch.empty(0), ()) for epoch, drawn in enumerate(orders)]
+    return Trial((), torch.empty(0), tuple(shown), (), None, None)
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+@pytest.mark.parametrize("n", range(2, 9))
+def test_few_images_in_a_sound_order_are_never_refused(n, sampling, tmp_path):
+    """Four of them come in the order of the files once in 24 draws."""
+    few = PackedDataset(tmp_path, np.arange(n), np.arange(n) % 2)
+    for seed in range(300):
+        chosen = settings(seed=seed, sampling=sampling)
+        dataset = _doctor_trial.sample(few, 8, seed)
+        drawn = [
+            epoch_order(n, seed, epoch, sampling=sampling, labels=dataset.labels)
+            for epoch in (0, 1)
+        ]
+        assert _doctor_judge.order(shown_orders(drawn), few, chosen).level is Level.PASS
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+@pytest.mark.parametrize("n", [5, 8, 48])
+def test_a_loop_that_never_shuffles_is_caught_with_few_images_too(n, sampling, tmp_path):
+    few = PackedDataset(tmp_path, np.arange(n), np.arange(n) % 2)
+    files = [np.arange(min(n, 8))] * 2
+    found = _doctor_judge.order(shown_orders(files), few, settings(sampling=sampling))
+
+    assert (found.level, "never shuffled" in found.message) == (Level.FAIL, True)
+
+
+def test_of_three_images_no_order_can_be_told(tmp_path, monkeypatch):
+    few = PackedDataset(tmp_path, np.arange(3), np.arange(3) % 2)
+    found = _doctor_judge.order(shown_orders([np.arange(3)] * 2), few, settings(seed=1))
+
+    assert (found.level, "too few" in found.message) == (Level.PASS, True)
+
+    monkeypatch.setattr(_doctor_judge, "epoch_order", lambda n, *_, **__: np.arange(n))
+    found = _doctor_judge.order(shown_orders([np.arange(3)] * 2), few, settings(seed=1))
+    assert "never shuffled" in found.message
+
+
 @pytest.mark.parametrize("hidden", range(1, 9))
 def test_heads_of_few_units_are_sound_with_an_activation_and_only_then(hidden):
     """Their biases may all be positive, and a ReLU leaves them as they are."""
@@ -460,6 +509,33 @@ def test_a_best_epoch_by_the_wrong_direction_or_by_another_metric(train, plan, m
     assert failures(examined(deaf, train, plan)) == {"monitor"}
 
     assert failures(examined(state(monitor="test/auc"), train, plan)) == {"monitor"}
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/auc"])
+def test_a_best_epoch_by_the_metric_of_the_training_images(monitor, train, plan, monkeypatch):
+    real = loop._end_epoch
+
+    def of_training(state, phase, seconds, metrics):
+        read = {**metrics, monitor: metrics[monitor.replace("val/", "train/")]}
+        return real(state, phase, seconds, read)
+
+    monkeypatch.setattr(loop, "_end_epoch", of_training)
+
+    assert failures(examined(state(monitor=monitor), train, plan)) == {"monitor"}
+
+
+def test_judging_on_the_training_images(train, plan, monkeypatch):
+    seen = {}
+    real, predict = loop._train_epoch, loop.predict_logits
+
+    def trained(state, images, *rest, **more):
+        seen["train"] = images
+        return real(state, images, *rest, **more)
+
+    monkeypatch.setattr(loop, "_train_epoch", trained)
+    monkeypatch.setattr(loop, "predict_logits", lambda m, _, **k: predict(m, seen["train"], **k))
+
+    assert "monitor" in failures(examined(state(), train, plan))
 
 
 def test_patience_that_is_not_kept(train, plan):

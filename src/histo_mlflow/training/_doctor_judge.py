@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -11,7 +14,13 @@ from histo_mlflow.data.batches import Indices, PackedDataset, epoch_order
 from histo_mlflow.data.findings import Finding, counted, failed, passed, warned
 from histo_mlflow.models.build import Classifier
 from histo_mlflow.models.groups import stages
-from histo_mlflow.training._doctor_trial import Trial, changed, unbegun
+from histo_mlflow.training._doctor_trial import (
+    TRIAL_IMAGES,
+    Trial,
+    changed,
+    sample,
+    unbegun,
+)
 from histo_mlflow.training.state import FitSettings
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, augment
@@ -130,19 +139,39 @@ def corners(policy: Policy, image_px: int, seed: int) -> Finding:
 
 
 def order(trial: Trial, train: PackedDataset, settings: FitSettings) -> Finding:
-    """Every epoch has an order of its own, with all samples once, and not class by class."""
-    name = "order"
+    """Every epoch has an order of its own, with all samples once, and not class by class.
+
+    The fewer the images, the more often a sound draw equals another: only what luck would hardly
+    ever give is a mistake. Where the loop showed what `epoch_order` gives, that is judged, over
+    many epochs.
+    """
+    name, n, few = "order", len(train), sample(train, TRIAL_IMAGES, settings.seed)
+    tiny = n < TRIAL_IMAGES
     shown = [np.concatenate([s.index for s in trial.met("train", epoch)]) for epoch in (0, 1)]
-    whole = [_drawn(train, settings, epoch) for epoch in (0, 1)]
-    n = len(train)
-    if np.array_equal(whole[0], np.arange(n)) or np.array_equal(shown[0], np.arange(len(shown[0]))):
-        return failed(name, "the training images come in the order of the files, never shuffled")
-    if np.array_equal(whole[0], whole[1]) or np.array_equal(shown[0], shown[1]):
-        return failed(name, "two epochs have the very same order: shuffled once, not every epoch")
+    whole = [_drawn(train, settings, epoch) for epoch in range(LOOKS if tiny else 2)]
+    as_drawn = all(np.array_equal(shown[epoch], _drawn(few, settings, epoch)) for epoch in (0, 1))
+    untold = False
+    for orders, labels in ((whole, train.labels), (shown, few.labels)):
+        luck = _luck(settings, labels)
+        if orders is shown and as_drawn:
+            continue
+        in_file_order = _leading(orders, np.arange(len(orders[0])))
+        repeated = _leading(orders[1:], orders[0])
+        if in_file_order >= (len(orders) if tiny else 1) and luck**in_file_order < RARE:
+            return failed(
+                name, "the training images come in the order of the files, never shuffled"
+            )
+        if repeated >= (len(orders) - 1 if tiny else 1) and luck**repeated < RARE:
+            return failed(
+                name, "two epochs have the very same order: shuffled once, not every epoch"
+            )
+        untold |= repeated == len(orders) - 1
     if settings.sampling == "shuffled":
         for drawn in (*whole, *shown):
             if not np.array_equal(np.sort(drawn), np.arange(len(drawn))):
                 return failed(name, "an epoch does not show every training image exactly once")
+    if untold:
+        return passed(name, f"{n} images are too few to tell a new order from the one before")
     labels = train.labels[whole[0]]
     shares = np.bincount(labels) / n
     expected = (n - 1) * (1 - float(shares @ shares))
@@ -160,6 +189,19 @@ def order(trial: Trial, train: PackedDataset, settings: FitSettings) -> Finding:
 def _drawn(train: PackedDataset, settings: FitSettings, epoch: int) -> Indices:
     sampling, labels = settings.sampling, train.labels
     return epoch_order(len(train), settings.seed, epoch, sampling=sampling, labels=labels)
+
+
+def _leading(orders: Sequence[Indices], one: Indices) -> int:
+    """How many epochs from the first on have the same order."""
+    return sum(1 for _ in takewhile(lambda drawn: np.array_equal(drawn, one), orders))
+
+
+def _luck(settings: FitSettings, labels: Indices) -> float:
+    """Chance that a sound order equals the one before it; at least that of equalling the files'."""
+    if settings.sampling == "balanced":
+        counts = np.unique(labels, return_counts=True)[1]
+        return float((1 / counts).sum() / len(counts) ** 2) ** len(labels)
+    return math.exp(-math.lgamma(len(labels) + 1))
 
 
 def modes(trial: Trial) -> Finding | None:
