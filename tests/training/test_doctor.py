@@ -17,6 +17,7 @@ from histo_mlflow.models.ema import Ema
 from histo_mlflow.models.groups import freeze_backbone, parameter_groups, unfreeze_backbone
 from histo_mlflow.models.heads import build_head
 from histo_mlflow.models.losses import loss_function
+from histo_mlflow.models.normalise import Normalise
 from histo_mlflow.models.weights import WeightsFacts
 from histo_mlflow.training import (
     _doctor_judge,
@@ -30,7 +31,7 @@ from histo_mlflow.training.doctor import check_before, check_colours, check_phas
 from histo_mlflow.training.optim import build_optimiser
 from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.stopping import Stopping
-from histo_mlflow.vision.augment import Policy, policy
+from histo_mlflow.vision.augment import Policy, augment, policy
 
 N, PX = 48, 32
 CLASSES = ("dark", "bright")
@@ -252,6 +253,140 @@ def test_judging_without_eval(train, plan, monkeypatch):
     assert "eval() was never called" in found["evaluation-mode"].message
 
 
+@pytest.mark.parametrize("frozen_epochs", [0, 1])
+def test_training_in_evaluation_mode(frozen_epochs, train, plan, monkeypatch):
+    """All of it, or the norms of the backbone alone after the thaw."""
+    real = loop._enter_phase
+
+    def evaluating(model, *, frozen):
+        phase = real(model, frozen=frozen)
+        model.eval()
+        return phase
+
+    monkeypatch.setattr(loop, "_enter_phase", evaluating)
+    found = examined(state(), train, plan, frozen_epochs=frozen_epochs)
+    assert "training-mode" in failures(found)
+    assert found["training-mode"].count > 20
+
+    def norms_asleep(model, *, frozen):
+        phase = real(model, frozen=frozen)
+        model.backbone.eval()
+        return phase
+
+    monkeypatch.setattr(loop, "_enter_phase", norms_asleep)
+    found = examined(state(), train, plan, frozen_epochs=frozen_epochs)["training-mode"]
+    assert found.level is Level.FAIL
+    assert all(name.startswith("backbone.") for name in found.offenders)
+
+
+def test_a_head_that_trains_in_evaluation_mode_while_the_backbone_is_frozen(
+    train, plan, monkeypatch
+):
+    real = loop._enter_phase
+
+    def half(model, *, frozen):
+        phase = real(model, frozen=frozen)
+        if frozen:
+            model.head.eval()
+        return phase
+
+    monkeypatch.setattr(loop, "_enter_phase", half)
+    found = examined(state(), train, plan, frozen_epochs=2)
+
+    assert failures(found) == {"training-mode"}
+    assert found["training-mode"].offenders == ("head.2",)
+
+
+def test_an_average_that_is_never_moved(train, plan, monkeypatch):
+    monkeypatch.setattr(Ema, "update", lambda self, model: None)
+
+    assert failures(examined(state(ema=0.99), train, plan)) == {"average"}
+    assert failures(examined(state(), train, plan)) == set()
+
+
+def test_an_average_of_long_standing_still_follows(train, plan):
+    """A step of 1e-3 at a decay of 0.9999 is near the last digit of float32."""
+    loop_state = state(ema=0.9999)
+    loop_state.ema.updates = 10**6
+
+    assert examined(loop_state, train, plan)["average"].level is Level.PASS
+
+
+def blue_first(images, *rest):
+    return augment(images.flip(1), *rest)
+
+
+def not_at_all(images, *_):
+    return images
+
+
+def noise(images, chosen, seed, epoch, positions):
+    return torch.randint_like(images, 0, 255)
+
+
+@pytest.mark.parametrize("vary", [blue_first, not_at_all, noise], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("chosen", ["dihedral", "dermoscopy"])
+def test_pictures_that_the_policy_does_not_give(chosen, vary, train, plan, monkeypatch):
+    monkeypatch.setattr(loop, "augment", vary)
+    found = examined(state(), train, plan, policy=policy(chosen))
+
+    assert failures(found) == {"augmentation"}
+
+
+@pytest.mark.parametrize("chosen", ["none", "dihedral", "dermoscopy"])
+def test_channels_that_change_places_between_pack_and_model(chosen, train, plan, monkeypatch):
+    real = PackedDataset.gather
+
+    def gather(self, index, positions, *, pinned=False):
+        batch = real(self, index, positions, pinned=pinned)
+        return replace(batch, images=batch.images.flip(1))
+
+    monkeypatch.setattr(PackedDataset, "gather", gather)
+
+    assert failures(examined(state(), train, plan, policy=policy(chosen))) == {"augmentation"}
+
+
+def left_out(self, images):
+    return images.float()
+
+
+def scaled_only(self, images):
+    return images.float() / 255
+
+
+def twice(self, images):
+    return normalise(self, images) * self.scale + self.shift
+
+
+def swapped(self, images):
+    return normalise(self, images.flip(1))
+
+
+normalise = Normalise.forward
+
+
+@pytest.mark.parametrize("wrong", [left_out, scaled_only, twice, swapped], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("kind", [{}, {"ema": 0.9}], ids=str)
+def test_a_normalisation_that_is_not_the_specs(kind, wrong, train, plan, monkeypatch):
+    monkeypatch.setattr(Normalise, "forward", wrong)
+    found = examined(state(**kind), train, plan)["normalisation"]
+
+    assert found.level is Level.FAIL
+    assert ("red and blue" in found.message) is (wrong is swapped)
+
+
+@pytest.mark.parametrize("how", ["none", "half", "imagenet"])
+@pytest.mark.parametrize("level", [0, 255, 128])
+def test_flat_dark_and_white_images_are_normalised_as_any(how, level, tmp_path):
+    spec = specify("resnet18", CLASSES, image_px=PX, normalisation=how)
+    model = build(spec, 0).eval()
+    images = torch.full((2, 3, PX, PX), level, dtype=torch.uint8)
+    shown = Shown(0, "train", np.arange(2), images, (), model.normalise(images))
+    trial = Trial((), (), images, (shown,), (), None, None)
+
+    assert _doctor_judge.normalisation(trial, model).level is Level.PASS
+
+
 class AlwaysDropping(nn.Module):
     """Dropout that eval() does not reach."""
 
@@ -304,6 +439,33 @@ def test_a_policy_that_rarely_does_anything_is_no_mistake(train, plan):
     found = examined(state(), train, plan, policy=Policy(erase_p=0.02))
 
     assert found["augmentation"].level is Level.PASS
+
+
+def pictured(raw, chosen, seed, vary=augment):
+    """A trial whose loop showed its training images so."""
+    shown = [
+        Shown(
+            epoch,
+            "train",
+            (drawn := np.random.default_rng([seed, epoch]).permutation(len(raw))),
+            vary(raw[torch.from_numpy(drawn)], chosen, seed, epoch, np.arange(len(raw))),
+            (),
+        )
+        for epoch in (0, 1)
+    ]
+    return Trial((), (), raw, tuple(shown), (), None, None)
+
+
+@pytest.mark.parametrize("p", [0.002, 0.01, 0.02, 0.1])
+def test_a_policy_may_be_as_rare_as_it_likes(p):
+    """Two epochs that look the same are a mistake only where the policy's own draws differ."""
+    raw, chosen = torch.randint(0, 255, (8, 3, 16, 16), dtype=torch.uint8), Policy(erase_p=p)
+    rare = 0
+    for seed in range(150):
+        found = _doctor_judge.augmentation(pictured(raw, chosen, seed), chosen, seed)
+        assert found.level is Level.PASS
+        rare += "rarely" in found.message
+    assert rare > (100 if p < 0.02 else 10)
 
 
 def test_augmented_pictures_without_a_policy_and_in_the_evaluation(train, plan, monkeypatch):
@@ -405,7 +567,7 @@ def test_our_own_heads_are_sound(head):
 def shown_orders(orders):
     """A trial whose loop showed its training images so."""
     shown = [Shown(epoch, "train", drawn, torch.empty(0), ()) for epoch, drawn in enumerate(orders)]
-    return Trial((), torch.empty(0), tuple(shown), (), None, None)
+    return Trial((), (), torch.empty(0), tuple(shown), (), None, None)
 
 
 @pytest.mark.parametrize("sampling", ["shuffled", "balanced"])

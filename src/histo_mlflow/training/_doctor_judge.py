@@ -18,6 +18,7 @@ from histo_mlflow.training._doctor_trial import (
     TRIAL_IMAGES,
     Trial,
     changed,
+    moded_modules,
     sample,
     unbegun,
 )
@@ -25,6 +26,11 @@ from histo_mlflow.training.state import FitSettings
 from histo_mlflow.training.stopping import Stopping
 from histo_mlflow.vision.augment import Policy, augment
 
+MODED = "batch norms and dropouts"
+NEAR = 0.05
+"""Of values around -2 to 2: far above any rounding, far below what another way of scaling gives."""
+OTHER_PICTURE = 2.0
+"""Mean distance in levels; two devices round the same picture to within a fraction of one."""
 LOOKS = 20
 """Epochs that are looked at before a policy is said never to change anything."""
 RARE = 1e-3
@@ -85,11 +91,24 @@ def augmentation(trial: Trial, policy: Policy, seed: int) -> Finding:
     same, still = _repeats(trial.raw, policy, seed)
     if not same:
         return failed(name, "equal seed, epoch and position gave two different pictures")
-    if not differ and (still == 1.0 or still ** len(both) < RARE):
+    due = [_drawn_pictures(trial, policy, seed, epoch) for epoch in (0, 1)]
+    should = sum(not torch.equal(due[0][i], due[1][i]) for i in both)
+    if not differ and should:
         return failed(
             name,
             f"the policy is random, but two epochs showed {counted(len(both), 'sample')} in the "
             "very same way: the pictures are augmented once and then repeat",
+        )
+    others = sum(
+        _distance(image, wanted[i]) > OTHER_PICTURE
+        for wanted, met in zip(due, (first, second), strict=True)
+        for i, image in met.items()
+    )
+    if others:
+        return failed(
+            name,
+            f"{others} of {len(first) + len(second)} training pictures are not what the policy "
+            "makes of the packed images: another channel order, another policy or other draws",
         )
     if not differ:
         return passed(name, f"happens rarely: {still:.0%} of pictures repeat from epoch to epoch")
@@ -102,6 +121,19 @@ def _by_sample(trial: Trial, epoch: int) -> dict[int, torch.Tensor]:
         for shown in trial.met("train", epoch)
         for index, image in zip(shown.index, shown.images, strict=True)
     }
+
+
+def _drawn_pictures(trial: Trial, policy: Policy, seed: int, epoch: int) -> dict[int, torch.Tensor]:
+    """What the policy makes of the packed images at the places that they had in the epoch."""
+    index = np.concatenate([shown.index for shown in trial.met("train", epoch)])
+    pictures = augment(
+        trial.raw[torch.from_numpy(index)], policy, seed, epoch, np.arange(len(index))
+    )
+    return {int(i): image for i, image in zip(index, pictures, strict=True)}
+
+
+def _distance(image: torch.Tensor, other: torch.Tensor) -> float:
+    return float((image.float() - other.float()).abs().mean())
 
 
 def _repeats(raw: torch.Tensor, policy: Policy, seed: int) -> tuple[bool, float]:
@@ -216,6 +248,70 @@ def modes(trial: Trial) -> Finding | None:
         "training mode while the model was judged: eval() was never called",
         active,
     )
+
+
+def training_mode(trial: Trial, model: Classifier, frozen_epochs: int) -> Finding:
+    """Every batch norm and dropout of what trains is in training mode in every step."""
+    name, known = "training-mode", list(moded_modules(model))
+    wrong = []
+    for shown in trial.met("train", 0) + trial.met("train", 1):
+        head_alone = shown.epoch < min(frozen_epochs, 1)
+        wanted = [key for key in known if not head_alone or key.startswith("head.")]
+        wrong += [key for key in wanted if key not in shown.active]
+    if wrong:
+        still = sorted(set(wrong))
+        return failed(
+            name,
+            f"{len(still)} of {counted(len(known), 'batch norm or dropout', MODED)} stayed in "
+            "evaluation mode while the model was trained: train() was never called",
+            still,
+        )
+    return passed(name, f"{counted(len(known), 'batch norm or dropout', MODED)}, all in their turn")
+
+
+def average(trial: Trial) -> Finding:
+    """The averaged model follows the one that trains."""
+    name = "average"
+    if not trial.averages:
+        return passed(name, "none is asked for")
+    learnt = {key for key, tensor in trial.states[0].items() if tensor.is_floating_point()}
+    trained = learnt & set(changed(trial.states[0], trial.states[-1]))
+    followed = learnt & set(changed(*trial.averages))
+    if trained and not followed:
+        return failed(
+            name,
+            "two trial steps moved the model and left its average as it was: what is judged and "
+            "kept would never learn",
+        )
+    return passed(name, f"two trial steps moved {len(followed)} of its tensors")
+
+
+def normalisation(trial: Trial, model: Classifier) -> Finding:
+    """The backbone receives the pixels as the model's spec normalises them, once, red first.
+
+    Compared with a computation of its own, so that neither dark nor white images matter.
+    """
+    name, spec = "normalisation", model.spec
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    for shown in trial.shown:
+        if shown.received is None or shown.received.shape != shown.images.shape:
+            return warned(name, "what the backbone receives could not be looked at")
+        expected = (shown.images.float() / 255 - mean) / std
+        if torch.allclose(shown.received, expected, rtol=0.0, atol=NEAR):
+            continue
+        got, due = (
+            f"{float(images.min()):.2f} to {float(images.max()):.2f}"
+            for images in (shown.received, expected)
+        )
+        swapped = (shown.images.flip(1).float() / 255 - mean) / std
+        if torch.allclose(shown.received, swapped, rtol=0.0, atol=NEAR):
+            return failed(name, "red and blue change places on their way to the backbone")
+        return failed(
+            name,
+            f"the backbone receives values from {got} where the normalisation of its weights gives "
+            f"{due}: it was left out, done twice or done with other numbers",
+        )
+    return passed(name, "the backbone receives what the mean and deviation of its spec give")
 
 
 def monitor(trial: Trial, stopping: Stopping) -> Finding:

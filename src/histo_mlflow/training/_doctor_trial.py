@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from histo_mlflow.data.batches import Batch, Indices, PackedDataset
+from histo_mlflow.data.pack import open_pack
 from histo_mlflow.device import DevicePlan
 from histo_mlflow.errors import TrainingError
 from histo_mlflow.models.build import Classifier
@@ -45,6 +46,7 @@ class Shown:
     index: int64 (B,), samples of the trial's data set.
     images: (B, 3, H, W), as they reached the model.
     active: batch norms and dropouts that were in training mode.
+    received: float32 (B, 3, H, W), as they reached the backbone.
     """
 
     epoch: int
@@ -52,6 +54,7 @@ class Shown:
     index: Indices
     images: Tensor
     active: tuple[str, ...]
+    received: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class Trial:
     """What two epochs on a copy left behind.
 
     states: copies of the state dict before, between and after the epochs.
-    raw: uint8 (n, 3, H, W), the images as they are packed.
+    averages: copies of the averaged model's before and after; none without an average.
+    raw: uint8 (n, 3, H, W), the images as they lie in the pack.
     problem: the loop's own error, where it ended in one.
     """
 
     states: tuple[State, ...]
+    averages: tuple[State, ...]
     raw: Tensor
     shown: tuple[Shown, ...]
     records: tuple[EpochRecord, ...]
@@ -142,10 +147,15 @@ def active_modules(model: nn.Module) -> tuple[str, ...]:
     """
     return tuple(
         name
-        for name, module in model.named_modules()
-        if (isinstance(module, (_BatchNorm, _DropoutNd)) and module.training)
-        or (isinstance(module, _BatchNorm) and module.running_mean is None)
+        for name, module in moded_modules(model).items()
+        if module.training or (isinstance(module, _BatchNorm) and module.running_mean is None)
     )
+
+
+def moded_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Batch norms and dropouts: what does another thing in training than in evaluation."""
+    kinds = (_BatchNorm, _DropoutNd)
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
 class _Watched(PackedDataset):
@@ -185,6 +195,7 @@ def run_trial(
     shown: list[Shown] = []
     _watch(twin, asked, shown)
     states, records, problem = [snapshot(twin.model)], [], None
+    averages = [] if twin.ema is None else [snapshot(twin.ema.model)]
     try:
         for record in fit(
             twin,
@@ -199,11 +210,23 @@ def run_trial(
             states.append(snapshot(twin.model))
     except TrainingError as error:
         problem = str(error)
-    everything = np.arange(len(few), dtype=np.int64)
-    raw = few.gather(everything, everything).images
+    if twin.ema is not None:
+        averages.append(snapshot(twin.ema.model))
     return Trial(
-        tuple(states), raw, tuple(shown), tuple(records), twin.stopping.best_epoch, problem
+        tuple(states),
+        tuple(averages),
+        _packed(few),
+        tuple(shown),
+        tuple(records),
+        twin.stopping.best_epoch,
+        problem,
     )
+
+
+def _packed(few: PackedDataset) -> Tensor:
+    """The pixels of the pack itself, not on the way that the loop's go."""
+    pixels = open_pack(few.pack_path).pixels()[few.rows]
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def _short(settings: FitSettings, n: int) -> FitSettings:
@@ -226,9 +249,13 @@ def _watch(twin: LoopState, asked: list[tuple[str, Indices]], shown: list[Shown]
         images = arguments[0].detach().cpu().clone()
         shown.append(Shown(twin.epoch, split, index, images, active_modules(model)))
 
+    def receive(backbone: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        shown[-1] = replace(shown[-1], received=arguments[0].detach().float().cpu().clone())
+
     models: dict[int, Classifier] = {id(model): model for model in (twin.model, twin.judged_model)}
     for model in models.values():
         model.register_forward_pre_hook(note)
+        model.backbone.register_forward_pre_hook(receive)
 
 
 def _made_up(monitor: str, split: str, epoch: int) -> dict[str, float]:

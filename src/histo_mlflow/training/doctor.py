@@ -81,6 +81,9 @@ def check_before(
         findings += [
             judge.frozen_phase(trial, settings.frozen_epochs),
             judge.full_phase(trial, state.model),
+            judge.training_mode(trial, state.model, settings.frozen_epochs),
+            judge.average(trial),
+            judge.normalisation(trial, state.model),
             judge.augmentation(trial, settings.policy, settings.seed),
             judge.order(trial, train, settings),
             judge.modes(trial) or losses.repeatable(*arguments, plan=plan),
