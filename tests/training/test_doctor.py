@@ -734,6 +734,27 @@ def test_one_batch_is_learnt_by_heart_or_not(train, plan, monkeypatch):
     assert examined(state(), train, plan, "full")["overfit"].level is Level.FAIL
 
 
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [({"lr": 1e-6, "name": "sgd"}, {"clip_norm": 0.01}), ({"lr": 30.0}, {})],
+    ids=str,
+)
+def test_a_recipe_that_learns_nothing_in_thirty_steps_is_its_own_matter(
+    recipe, changes, train, plan
+):
+    """A rate for thousands of steps, or one that is far too high: gradients and loss are sound."""
+    found = _doctor_losses.overfits(
+        state(**recipe),
+        train,
+        settings(**changes),
+        loss_function=loss_function("softmax"),
+        plan=plan,
+    )
+
+    assert found.level is Level.WARN
+    assert "at lr=" in found.message
+
+
 def levels(findings):
     return {finding.check: finding.level for finding in findings if finding.level is Level.FAIL}
 

@@ -7,12 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.data.findings import Finding, failed, passed, warned
 from histo_mlflow.device import DevicePlan
 from histo_mlflow.models.losses import loss_function as plain_loss
-from histo_mlflow.training._doctor_trial import changed, copied, exact, sample, snapshot
+from histo_mlflow.training._doctor_trial import (
+    TRIAL_LR,
+    changed,
+    copied,
+    exact,
+    moded_modules,
+    sample,
+    snapshot,
+)
 from histo_mlflow.training.judging import predict_logits
 from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.step import LossFunction, train_step
@@ -24,6 +33,8 @@ FIRST_FAIL = 2.0
 """Nats above ln K: logits of standard deviation 2, as pixels that are not normalised give them."""
 OVERFIT_STEPS = 30
 OVERFIT_WARMUP = 5
+OVERFIT_RATES = (TRIAL_LR, 1e-2, 1e-1)
+"""Tried where the recipe's own learns nothing: the first suits Adam, the others plain SGD."""
 OVERFIT_PASS = 0.5
 OVERFIT_FAIL = 0.95
 """Shares of the first loss that are left after `OVERFIT_STEPS`."""
@@ -126,18 +137,71 @@ def overfits(
     loss_function: LossFunction,
     plan: DevicePlan,
 ) -> Finding:
-    """A copy learns one batch by heart, with the run's own optimiser at its full rates."""
+    """A copy learns one batch by heart, with the run's own optimiser at its full rates.
+
+    Where it does not, loss and gradients are tried apart from the recipe's numbers: with other
+    rates, without clipping and dropout. What is learnt then is the recipe's to say, and a warning.
+    """
+    name, arguments = "overfit", (state, train, settings)
+    losses = _by_heart(*arguments, loss_function=loss_function, plan=plan, rate=None)
+    told = (
+        f"{OVERFIT_STEPS} steps on {min(FIRST_IMAGES, len(train))} images: "
+        f"loss {losses[0]:.3f} to {losses[-1]:.3f}"
+    )
+    left = _left(losses)
+    if not left < OVERFIT_FAIL:
+        for rate in OVERFIT_RATES:
+            tried = _by_heart(*arguments, loss_function=loss_function, plan=plan, rate=rate)
+            if _left(tried) < OVERFIT_FAIL:
+                return warned(
+                    name,
+                    f"{told} at the recipe's rates, but {tried[-1]:.3f} at lr={rate:g} without "
+                    "clipping and dropout: look at lr, clip_norm and dropout",
+                )
+        return failed(name, f"{told}: not even one batch can be learnt by heart, at any rate")
+    if left > OVERFIT_PASS:
+        return warned(name, f"{told}: slow; lr may be too low, or too high")
+    return passed(name, told)
+
+
+def _left(losses: Sequence[float]) -> float:
+    """Share of the first loss that is left; NaN where it stopped being a number."""
+    return float(np.mean(losses[-3:])) / losses[0]
+
+
+def _by_heart(
+    state: LoopState,
+    train: PackedDataset,
+    settings: FitSettings,
+    *,
+    loss_function: LossFunction,
+    plan: DevicePlan,
+    rate: float | None,
+) -> list[float]:
+    """Plain losses of a copy that learns one batch.
+
+    Args:
+        state: see `overfits`; so are the next four.
+        train: see there.
+        settings: see there.
+        loss_function: see there.
+        plan: see there.
+        rate: of all groups, without clipping and dropout; None for what the recipe says.
+    """
     twin = copied(state)
     few = sample(train, FIRST_IMAGES, settings.seed)
     batch = few.gather(*(np.arange(len(few), dtype=np.int64),) * 2)
     images = batch.images.to(plan.device).contiguous(memory_format=plan.memory_format)
     targets = batch.labels.to(plan.device)
     twin.model.train()
+    if rate is not None:
+        for module in moded_modules(twin.model).values():
+            module.train(isinstance(module, _BatchNorm))
     plain, losses = plain_loss(twin.model.spec.output), []
     for step in range(OVERFIT_STEPS):
         for group in twin.optimiser.param_groups:
-            rate = group.get("initial_lr", group["lr"])
-            group["lr"] = rate * min(1.0, (step + 1) / OVERFIT_WARMUP)
+            full = group.get("initial_lr", group["lr"]) if rate is None else rate
+            group["lr"] = full * min(1.0, (step + 1) / OVERFIT_WARMUP)
         result = train_step(
             twin.model,
             loss_function,
@@ -148,13 +212,7 @@ def overfits(
             scaler=twin.scaler,
             share=1.0,
             update=True,
-            clip_norm=settings.clip_norm,
+            clip_norm=settings.clip_norm if rate is None else None,
         )
         losses.append(float(plain(result.logits, targets)))
-    left = float(np.mean(losses[-3:])) / losses[0]
-    told = f"{OVERFIT_STEPS} steps on {len(few)} images: loss {losses[0]:.3f} to {losses[-1]:.3f}"
-    if not left < OVERFIT_FAIL:
-        return failed("overfit", f"{told}: not even one batch can be learnt by heart")
-    if left > OVERFIT_PASS:
-        return warned("overfit", f"{told}: slow; lr may be too low, or too high")
-    return passed("overfit", told)
+    return losses
