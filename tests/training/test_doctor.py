@@ -23,6 +23,7 @@ from histo_mlflow.training import (
     _doctor_judge,
     _doctor_losses,
     _doctor_model,
+    _doctor_phases,
     _doctor_trial,
     loop,
 )
@@ -384,7 +385,7 @@ def test_flat_dark_and_white_images_are_normalised_as_any(how, level, tmp_path):
     shown = Shown(0, "train", np.arange(2), images, (), model.normalise(images))
     trial = Trial((), (), images, (shown,), (), None, None)
 
-    assert _doctor_judge.normalisation(trial, model).level is Level.PASS
+    assert _doctor_phases.normalisation(trial, model).level is Level.PASS
 
 
 class AlwaysDropping(nn.Module):

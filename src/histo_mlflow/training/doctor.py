@@ -22,6 +22,7 @@ from histo_mlflow.models.weights import WeightsFacts
 from histo_mlflow.training import _doctor_judge as judge
 from histo_mlflow.training import _doctor_losses as losses
 from histo_mlflow.training import _doctor_model as of_model
+from histo_mlflow.training import _doctor_phases as phases
 from histo_mlflow.training._doctor_trial import run_trial, untouched_randomness
 from histo_mlflow.training.state import FitSettings, LoopState
 from histo_mlflow.training.step import LossFunction
@@ -79,14 +80,14 @@ def check_before(
         if trial.problem is not None:
             return [*findings, failed("trial-steps", f"two trial steps failed: {trial.problem}")]
         findings += [
-            judge.frozen_phase(trial, settings.frozen_epochs),
-            judge.full_phase(trial, state.model),
-            judge.training_mode(trial, state.model, settings.frozen_epochs),
-            judge.average(trial),
-            judge.normalisation(trial, state.model),
+            phases.frozen_phase(trial, settings.frozen_epochs),
+            phases.full_phase(trial, state.model),
+            phases.training_mode(trial, state.model, settings.frozen_epochs),
+            phases.average(trial),
+            phases.normalisation(trial, state.model),
             judge.augmentation(trial, settings.policy, settings.seed),
             judge.order(trial, train, settings),
-            judge.modes(trial) or losses.repeatable(*arguments, plan=plan),
+            phases.modes(trial) or losses.repeatable(*arguments, plan=plan),
             judge.monitor(trial, state.stopping),
         ]
         if level == "full":
