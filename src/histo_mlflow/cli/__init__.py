@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 import histo_mlflow
+from histo_mlflow.cli import _streams
 from histo_mlflow.cli.data import data
 from histo_mlflow.cli.doctor import doctor
 from histo_mlflow.cli.options import normalise
@@ -41,11 +42,15 @@ cli.add_command(recipe)
 
 def main() -> None:
     """Run the command line and turn every ending into an exit code."""
+    _streams.guard()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except HistoMlflowError as error:
         _leave(str(error), 1)
     except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx and _is_help(error, error.ctx):
+            error.show()
+            sys.exit(error.exit_code)
         _leave(error.format_message(), 1)
     except click.Abort as abort:
         # click turns every KeyboardInterrupt, and so our `Interrupted`, into this.
@@ -53,6 +58,14 @@ def main() -> None:
         if isinstance(ended, Interrupted):
             _leave(str(ended), ended.exit_code)
         _leave("interrupted", 130)
+
+
+def _is_help(error: click.UsageError, context: click.Context) -> bool:
+    """Whether click only shows the help, as it does of a group without a command.
+
+    Newer versions of click raise an error of a class of its own for it.
+    """
+    return error.message == context.get_help()
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
