@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,8 +74,47 @@ def test_a_quota_counts_as_full_and_another_refusal_is_named(tmp_path, failing):
     with pytest.raises(DiskError, match="the disk is full"):
         files.write_bytes(tmp_path / "a", b"x")
     failing("fsync", code=errno.EIO)
-    with pytest.raises(DiskError, match=r"the disk refuses \(Input/output error\)"):
+    with pytest.raises(DiskError, match=r"the disk refuses \(Input/output error\)") as caught:
         files.write_bytes(tmp_path / "a", b"x")
+
+    assert str(caught.value).endswith(f": {tmp_path} cannot be written to; name another folder")
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
+        with pytest.raises(DiskError) as caught:
+            files.make_folder(folder)
+
+        assert str(caught.value) == (
+            f"{folder} cannot be a folder: the file {tmp_path / 'runs'} is in the way; "
+            "name another folder"
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to step down")
+def test_a_folder_that_one_may_not_look_into_is_a_sentence_and_no_traceback(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    code = """
+import os, sys
+from pathlib import Path
+from histo_mlflow import files
+from histo_mlflow.errors import DiskError
+os.setuid(65534)
+try:
+    files.make_folder(Path(sys.argv[1]))
+except DiskError as error:
+    print(error)
+"""
+    folder = tmp_path / "closed" / "runs"
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == (
+        f"the disk refuses (Permission denied): {folder} cannot be written to; "
+        "name another folder\n"
+    ), done.stderr
 
 
 def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):

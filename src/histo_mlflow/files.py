@@ -120,7 +120,9 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def told(folder: Path, needed: int) -> Iterator[None]:
-    """Turn an error of the disk into one sentence with the path, the need and what is free.
+    """Turn an error of the disk into one sentence: the path, what is wrong with it, what to do.
+
+    Of a full disk it says the need and what is free.
 
     Raises:
         DiskError: instead of the `OSError`.
@@ -128,7 +130,8 @@ def told(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"{_reason(error)}: {_where(folder, needed)}") from error
+        why = _full(folder, needed) if is_full(error) else _refused(folder, error)
+        raise DiskError(why) from error
 
 
 @contextmanager
@@ -152,17 +155,28 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _reason(error: OSError) -> str:
-    if is_full(error):
-        return "the disk is full"
-    return f"the disk refuses ({error.strerror or error})"
-
-
-def _where(folder: Path, needed: int) -> str:
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+def _full(folder: Path, needed: int) -> str:
+    free = shutil.disk_usage(_nearest(folder)).free
     need = f" needs {needed:,} bytes and" if needed else ""
-    return f"{folder}{need} has {free:,} free; free some space there and start again"
+    return (
+        f"the disk is full: {folder}{need} has {free:,} free; free some space there and start again"
+    )
+
+
+def _refused(folder: Path, error: OSError) -> str:
+    """What else keeps a folder from being written to; space would not help."""
+    if not (nearest := _nearest(folder)).is_dir():
+        return f"{folder} cannot be a folder: the file {nearest} is in the way; name another folder"
+    return (
+        f"the disk refuses ({error.strerror or error}): {folder} cannot be written to; name "
+        "another folder"
+    )
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there and can be seen."""
+    # `Path.exists` raises where a folder above may not be looked into.
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p))
 
 
 def write_new(path: Path, data: bytes | memoryview) -> None:

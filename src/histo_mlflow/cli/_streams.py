@@ -90,7 +90,7 @@ def guard() -> None:
     if sys.stderr is None:
         # The lowest free descriptor is that of stderr, so that no file of ours gets it, into which
         # C libraries would then write what they have to say.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- stays open
     if not isinstance(sys.stderr, Quiet):
         sys.stderr = cast(TextIO, Quiet(sys.stderr))
     if sys.stdout is not None and not isinstance(sys.stdout, Told):
