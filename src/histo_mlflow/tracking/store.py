@@ -25,6 +25,7 @@ T = TypeVar("T")
 DEFAULT_URI = "sqlite:///mlflow.db"
 CONNECT_SECONDS = 8.0
 CALL_SECONDS = 60.0
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 # The first use of a SQLite file runs MLflow's whole schema history: 7 s on two idle cores.
 CREATE_SECONDS = 180.0
 
@@ -182,17 +183,27 @@ def connect(tracking_uri: str | None = None) -> Store:
             f"the tracking store {shown!r} is a folder or a plain name, which MLflow no longer "
             "takes; give a SQLite file (sqlite:///mlflow.db) or a server (http://host:5000)"
         )
+    if scheme[1].partition("+")[0] not in SCHEMES:
+        raise TrackingError(
+            f"the tracking store {shown!r} begins with {scheme[1]}:, which is none of "
+            f"{', '.join(SCHEMES)}; correct --tracking-uri or MLFLOW_TRACKING_URI"
+        )
     for name, value in _BOUNDS.items():
         os.environ.setdefault(name, value)
     # It tells of every attempt in an outage; what comes of them is ours to say, once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
+    # It prints a traceback of 80 lines at every error of a database. After the import, which sets
+    # the levels of MLflow's loggers anew.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
     path: Path | None = None
     if scheme[1].startswith("sqlite"):
         path = _sqlite_path(uri)
         uri = _with_path(uri, path)
         if not path.exists():
+            _try_folder(path)
             asked(f"making the tracking store {shown}", lambda: _create(path), CREATE_SECONDS)
 
     def first_call() -> "MlflowClient":
@@ -204,9 +215,8 @@ def connect(tracking_uri: str | None = None) -> Store:
     try:
         client = asked(f"connecting to the tracking store {shown}", first_call, seconds)
     except TrackingError as error:
-        raise TrackingError(
-            f"{error}. Start it, correct MLFLOW_TRACKING_URI, or unset it to use {DEFAULT_URI}"
-        ) from error
+        advice = "name another store with --tracking-uri or MLFLOW_TRACKING_URI"
+        raise TrackingError(f"{error}; {advice if path else f'start it, or {advice}'}") from error
     return Store(tracking_uri=uri, client=client, sqlite_path=path)
 
 
@@ -262,8 +272,18 @@ def _sqlite_path(uri: str) -> Path:
             f"give one, such as {DEFAULT_URI}"
         )
     path = Path(database).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise TrackingError(f"the folder of the tracking store does not exist: {path.parent}")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise TrackingError(
+            f"the tracking store {path} may not be looked into; name another with --tracking-uri "
+            "or MLFLOW_TRACKING_URI"
+        ) from error
+    except OSError:  # it is to be made, or its folder is not there
+        if not path.parent.is_dir():
+            raise TrackingError(
+                f"the folder of the tracking store does not exist: {path.parent}"
+            ) from None
     return path
 
 
@@ -271,6 +291,29 @@ def _with_path(uri: str, path: Path) -> str:
     from sqlalchemy.engine import make_url
 
     return make_url(uri).set(database=path.as_posix()).render_as_string(hide_password=False)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.new")
+
+
+def _try_folder(path: Path) -> None:
+    """Make an empty file beside a database that is to be made, and remove it.
+
+    MLflow would try for three minutes, and permissions do not tell of a read-only disk.
+
+    Raises:
+        TrackingError: no file can be made in the folder.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise TrackingError(
+            f"the tracking store {path.name} cannot be made in the folder {path.parent} "
+            f"({error.strerror or error}); stand in another folder or give --tracking-uri"
+        ) from error
 
 
 def _create(path: Path) -> None:
@@ -281,10 +324,7 @@ def _create(path: Path) -> None:
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    talk = logging.getLogger("mlflow.store.db.utils")
-    level = talk.level
-    talk.setLevel(logging.WARNING)
+    temporary = _temporary(path)
     try:
         made = SqlAlchemyStore(  # type: ignore[no-untyped-call]
             f"sqlite:///{temporary.as_posix()}", (path.parent / "mlruns").as_uri()
@@ -293,7 +333,6 @@ def _create(path: Path) -> None:
         with suppress(FileExistsError):
             _name_if_free(temporary, path)
     finally:
-        talk.setLevel(level)
         for leftover in (temporary, *path.parent.glob(f"{temporary.name}-*")):
             leftover.unlink(missing_ok=True)
 
