@@ -110,6 +110,20 @@ def test_a_crowd_that_no_split_can_hold_is_told_and_keeps_a_run_from_promotion(t
     assert ready.tags()["histo.leak_groups.crossing"] == 26
 
 
+@pytest.mark.parametrize(
+    ("n", "said"), [(1, "1 pair of images that look the same has"), (2, "2 pa")]
+)
+def test_look_alikes_with_different_labels_are_told_with_the_first_pair(folders, capsys, n, said):
+    for i in range(n):
+        copied(folders, f"Benign/{10 + i}.jpg", f"Malignant/copy_{i}.jpg")
+    prepare(recipe(folders), talk=Talk())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "different labels" in line]
+
+    assert line.startswith(f"WARN     leak-groups: {said}")
+    assert " (Benign) and Malignant/copy_" in line
+    assert line.endswith(".jpg (Malignant); `histo-mlflow data leaks` shows all")
+
+
 def test_a_given_split_that_leaks_warns_and_is_kept(tmp_path, capsys):
     root = layouts.build_folders(tmp_path / "data", n=48, splits=("train", "val", "test"))
     shutil.copy(root / "train/Benign/0.jpg", root / "test/Benign/again.jpg")

@@ -104,7 +104,8 @@ def _draw(cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, fa
     rows = 1 + max(row for (row, _), _, _ in cells)
     columns = 1 + max(column for (_, column), _, _ in cells)
     # wide enough for the heading also above a single image
-    canvas_width = max(2 * _MARGIN + columns * (width + _GAP) - _GAP, 560)
+    least = max(560, style.heading_pixels(heading, facts))
+    canvas_width = max(2 * _MARGIN + columns * (width + _GAP) - _GAP, least)
     canvas_height = _HEAD + rows * (band + height + _GAP) + _MARGIN
     canvas = np.full((canvas_height, canvas_width, 3), 255, dtype=np.uint8)
     with style.styled():

@@ -19,7 +19,8 @@ def leak_pairs(
 ) -> Figure:
     """Draw the pairs across groups, closest first, then those within groups.
 
-    The second image of a pair is drawn turned as it matches the first.
+    The second image of a pair is drawn turned as it matches the first. Labels that differ are said
+    to do so.
 
     Args:
         pixels: uint8 (n, px, px, 3); a memory map, of which the rows of the pairs are read.
@@ -56,7 +57,8 @@ def leak_pairs(
 
 
 def _title(pair: dict[object, object], side: str, first: str) -> str:
-    return "\n".join([first, *(str(pair[f"{name}_{side}"]) for name in ("label", "group", "id"))])
+    label, group, name = (str(pair[f"{field}_{side}"]) for field in ("label", "group", "id"))
+    return "\n".join([first, f"labels differ: {label}" if pair["conflict"] else label, group, name])
 
 
 def _turn_told(turn: int) -> str:

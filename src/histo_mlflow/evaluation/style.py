@@ -5,6 +5,7 @@ colour vision deficiency; the yellow is left out since it fades on white. Figure
 pyplot, so nothing global changes and nothing needs a display.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,13 @@ def figure(width: float, height: float, title: str, subtitle: str) -> Figure:
     return fig
 
 
+def heading_pixels(title: str, subtitle: str) -> int:
+    """How wide a figure at `DPI` has to be for its heading, both margins included."""
+    renderer, margin = RendererAgg(1, 1, DPI), 0.12 * DPI  # type: ignore[no-untyped-call]
+    wide = [_wide(renderer, title, 13, "bold"), _wide(renderer, subtitle, 9.5, "normal")]
+    return math.ceil(max(wide) + 2 * margin)
+
+
 def heading(fig: Figure, title: str, subtitle: str) -> None:
     """Write title and subtitle into the top left corner."""
     width, height = fig.get_size_inches()
@@ -133,17 +141,21 @@ def wrapped(text: str, width: int, lines: int) -> str:
 
 def fitted(text: str, pixels: float, points: float) -> str:
     """Shorten a text until it is at most `pixels` wide at that size and `DPI`."""
-    font = FontProperties(family=["DejaVu Sans"], size=points)
     renderer = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
     limit = len(text)
     while limit > 1:
-        drawn = shorten(text, limit)
-        wide = renderer.get_text_width_height_descent(drawn, font, ismath=False)[0]  # type: ignore[no-untyped-call]
+        wide = _wide(renderer, shorten(text, limit), points, "normal")
         if wide <= pixels:
             break
         # at least one letter goes; the share that is too much tells about how many
         limit = min(limit - 1, max(1, round(limit * pixels / wide) + 1))
     return shorten(text, limit)
+
+
+def _wide(renderer: RendererAgg, text: str, points: float, weight: str) -> float:
+    font = FontProperties(family=["DejaVu Sans"], size=points, weight=weight)
+    wide: float = renderer.get_text_width_height_descent(text, font, ismath=False)[0]  # type: ignore[no-untyped-call]
+    return wide
 
 
 def ink_on(colour: tuple[float, float, float, float]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.data.checks import Finding, Level, worst
+from histo_mlflow.data.findings import counted, have
 from histo_mlflow.data.fingerprint import data_digest
 from histo_mlflow.data.leaks import Leaks, find_leaks
 from histo_mlflow.data.manifest import Manifest
@@ -69,6 +70,8 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
     audited = audit(recipe, talk=talk)
     manifest, leaks = audited.manifest, audited.leaks
     talk.say("leaks", _leaks_line(leaks, manifest.group_kind, joined=joins(recipe)))
+    if conflict := _conflict_line(leaks):
+        talk.say("WARN", conflict)
     splits = divide(manifest, recipe, leaks)
     counts = splits.counts()["images"]
     talk.say(
@@ -138,6 +141,19 @@ def _leaks_line(leaks: Leaks, group_kind: str, *, joined: bool) -> str:
         return f"{found}, told and not joined; {leaks.declared:,} {group_kind} groups"
     what = f"joined but for {leaks.held_back:,}" if leaks.held_back else "joined"
     return f"{found} {what}; {facts['leak_groups']:,} leak groups"
+
+
+def _conflict_line(leaks: Leaks) -> str:
+    """What is to be said of look-alikes with different labels; nothing where there are none."""
+    pairs = leaks.pairs[leaks.pairs["conflict"]]
+    if pairs.empty:
+        return ""
+    first = pairs.iloc[0]
+    return (
+        f"leak-groups: {counted(len(pairs), 'pair')} of images that look the same "
+        f"{have(len(pairs))} different labels, such as {first['id_a']} ({first['label_a']}) and "
+        f"{first['id_b']} ({first['label_b']}); `histo-mlflow data leaks` shows all"
+    )
 
 
 def _told(finding: Finding) -> str:
