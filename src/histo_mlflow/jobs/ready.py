@@ -16,10 +16,11 @@ from histo_mlflow.device import DevicePlan, device_facts, keep_freed_memory, pla
 from histo_mlflow.errors import DeviceError
 from histo_mlflow.jobs.prepare import Prepared, prepare
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.models.backbones import full_name
 from histo_mlflow.models.build import Classifier, build, specify
 from histo_mlflow.models.ema import Ema
 from histo_mlflow.models.groups import parameter_groups
-from histo_mlflow.models.weights import WeightsFacts, load_pretrained
+from histo_mlflow.models.weights import WeightsFacts, load_pretrained, origin_of
 from histo_mlflow.randomness import derive
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.provenance import Provenance, collect
@@ -78,6 +79,7 @@ def get_ready(recipe: Recipe, *, decided: Mapping[str, Any] | None = None, talk:
     machine = recipe.machine
     # Names and device first: they cost nothing, and the data may take minutes to read.
     chosen_policy = _policy(recipe)
+    origin_of(full_name(recipe.model.model), recipe.model.weights)
     plan = plan_device(**(decided or machine.model_dump()))
     plan.use_threads()
     if plan.device == "cpu":

@@ -18,7 +18,7 @@ from torch import Tensor
 from histo_mlflow.errors import WeightsError
 from histo_mlflow.models.backbones import module_names
 from histo_mlflow.models.build import Classifier
-from histo_mlflow.models.download import fetch, published
+from histo_mlflow.models.download import Remote, fetch, published
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,38 @@ def load_pretrained(
         WeightsError: the weights cannot be had, or do not fit the backbone key for key and shape
             for shape. The model is then unchanged.
     """
-    if weights == "none":
+    origin = origin_of(model.spec.name, weights)
+    if origin is None:
         return WeightsFacts("none", None, ())
-    if weights == "imagenet":
-        remote = published(model.spec.name)
-        path, source = fetch(remote, allow_download=allow_download), remote.url
+    if isinstance(origin, Remote):
+        path, source = fetch(origin, allow_download=allow_download), origin.url
     else:
-        path = Path(weights).expanduser()
-        source = path.name
-        if not path.is_file():
-            raise WeightsError(
-                f"weights must be imagenet, none or a file; there is no file {weights!r}."
-            )
+        path, source = origin, origin.name
     state = module_names(model.spec.name, read_state(path))
     skipped = _load_backbone(model, state, path.name)
     return WeightsFacts(source, file_sha256(path), skipped)
+
+
+def origin_of(full: str, weights: str) -> Remote | Path | None:
+    """Where `load_pretrained` would take weights from, None for "none"; nothing is read.
+
+    Args:
+        full: the full name of the architecture.
+        weights: as `load_pretrained` takes it.
+
+    Raises:
+        WeightsError: nothing is published for the architecture, or there is no such file.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        return published(full)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"weights must be imagenet, none or a file; there is no file {weights!r}."
+        )
+    return path
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
