@@ -46,7 +46,7 @@ def main() -> None:
         target=">= 1.9x where the CPU has bf16",
     )
     print(report(f"Training step, ResNet-18, {PX} px, batch {BATCH}", [row]))
-    print("Plan:", "; ".join(plan.reasons))
+    print("Plan:", plan.told())
 
 
 def planned(

@@ -232,6 +232,31 @@ def test_a_plan_holds_a_reason_for_every_decision(gains):
     assert device.GAIN == 1.03
 
 
+def test_the_plan_is_told_in_one_plain_line(gains):
+    gains(units=True, channels_last=1.18, bf16=1.67)
+    assert plan_device(threads=2).told() == (
+        "cpu, 2 threads (no CUDA, no MPS); bf16, 1.67x as fast as fp32 here; "
+        "channels_last, 1.18x as fast as contiguous here"
+    )
+    gains(units=True, channels_last=0.98, bf16=1.01)
+    assert plan_device("cpu", threads=1).told() == (
+        "cpu, 1 thread (asked for); fp32: bf16 is only 1.01x as fast here (1.03x is needed); "
+        "contiguous: channels_last is only 0.98x as fast here (1.03x is needed)"
+    )
+
+
+def test_a_reason_says_who_asked(gains, card):
+    gains(units=True)
+    plan = plan_device("cpu", "bf16", "contiguous", 1, given="as it began")
+    assert plan.reasons == ("as it began", "bf16, as it began", "contiguous, as it began")
+    card((9, 0))
+    assert plan_device(precision="fp32", memory_format="contiguous").reasons == (
+        "there is CUDA",
+        "fp32, asked for",
+        "contiguous, asked for",
+    )
+
+
 def test_freed_memory_is_kept_where_the_c_library_can() -> None:
     """In a process of its own, since the setting stays."""
     code = "from histo_mlflow.device import keep_freed_memory; print(keep_freed_memory())"

@@ -40,7 +40,7 @@ class DevicePlan:
         channels_last: whether model and images are laid out channels last.
         threads: CPU threads for torch; `use_threads` sets them.
         pin_memory: whether batches go through pinned memory; only where there is CUDA.
-        reasons: one sentence for each decision.
+        reasons: of the device, the precision and the memory format; the last two name it.
     """
 
     device: str
@@ -61,6 +61,12 @@ class DevicePlan:
         """The layout of model and images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    def told(self) -> str:
+        """The plan as one line: "cpu, 2 threads (no CUDA, no MPS); bf16, 1.67x as fast ..."."""
+        device, *switches = self.reasons
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        return "; ".join([f"{self.device}, {threads} ({device})", *switches])
+
     def use_threads(self) -> None:
         """Give torch this plan's number of CPU threads, for the whole process."""
         torch.set_num_threads(self.threads)
@@ -71,6 +77,8 @@ def plan_device(
     precision: str = "auto",
     memory_format: str = "auto",
     threads: int = 0,
+    *,
+    given: str = "asked for",
 ) -> DevicePlan:
     """Decide where and how to compute.
 
@@ -79,6 +87,7 @@ def plan_device(
         precision: "auto", "fp32", "bf16" or "fp16".
         memory_format: "auto", "contiguous" or "channels_last".
         threads: CPU threads; 0 leaves torch's choice: the cores it may use, or OMP_NUM_THREADS.
+        given: the reason of what is not "auto".
 
     Raises:
         DeviceError: what was asked for is unknown or not on this machine.
@@ -87,10 +96,10 @@ def plan_device(
     _known("memory_format", memory_format, MEMORY_FORMATS)
     if threads < 0:
         raise DeviceError(f"threads must be 0 (all cores) or more; {threads} was given.")
-    chosen, why_device = _device(device)
+    chosen, why_device = _device(device, given)
     threads = threads or torch.get_num_threads()
     decide = _on_cpu if chosen == "cpu" else _on_mps if chosen == "mps" else _on_cuda
-    name, channels_last, why = decide(chosen, precision, memory_format, threads)
+    name, channels_last, why = decide(chosen, precision, memory_format, given)
     return DevicePlan(
         device=chosen,
         precision=name,
@@ -155,16 +164,16 @@ def _known(field: str, value: str, values: tuple[str, ...]) -> None:
         raise DeviceError(f"{field} must be one of {', '.join(values)}; {value!r} was given.")
 
 
-def _device(asked: str) -> tuple[str, str]:
+def _device(asked: str, given: str) -> tuple[str, str]:
     kind, _, index = asked.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and kind != "cuda"):
         raise DeviceError(f"device must be auto, cpu, cuda, cuda:N or mps; {asked!r} was given.")
     if asked == "auto":
         if torch.cuda.is_available():
-            return f"cuda:{torch.cuda.current_device()}", "CUDA is there"
+            return f"cuda:{torch.cuda.current_device()}", "there is CUDA"
         if torch.backends.mps.is_available():
-            return "mps", "MPS is there, CUDA is not"
-        return "cpu", "neither CUDA nor MPS is there"
+            return "mps", "there is MPS, no CUDA"
+        return "cpu", "no CUDA, no MPS"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "device=mps was asked for, but this machine or this build of torch has no MPS: take "
@@ -182,12 +191,12 @@ def _device(asked: str) -> tuple[str, str]:
                 f"device={asked} was asked for, but there are {count} CUDA devices: cuda:0 to "
                 f"cuda:{count - 1}."
             )
-        return f"cuda:{index or torch.cuda.current_device()}", "asked for"
-    return kind, "asked for"
+        return f"cuda:{index or torch.cuda.current_device()}", given
+    return kind, given
 
 
 def _on_cuda(
-    device: str, precision: str, memory_format: str, threads: int
+    device: str, precision: str, memory_format: str, given: str
 ) -> tuple[Precision, bool, list[str]]:
     # Ampere (8.0) brought bf16 units; torch emulates bf16 on older cards, slowly.
     has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -200,28 +209,30 @@ def _on_cuda(
         name: Precision = "bf16" if has_bf16 else "fp16"
         why = f"{name}: the card {'has' if has_bf16 else 'lacks'} bf16 units"
     else:
-        name, why = cast(Precision, precision), f"{precision}: asked for"
+        name, why = cast(Precision, precision), f"{precision}, {given}"
     if memory_format != "auto":
-        return name, memory_format == "channels_last", [why, f"{memory_format}: asked for"]
+        return name, memory_format == "channels_last", [why, f"{memory_format}, {given}"]
     # cuDNN's tensor-core kernels work channels last and convert anything else.
     return name, True, [why, "channels_last: what tensor cores work in"]
 
 
 def _on_mps(
-    device: str, precision: str, memory_format: str, threads: int
+    device: str, precision: str, memory_format: str, given: str
 ) -> tuple[Precision, bool, list[str]]:
     name = cast(Precision, "fp32" if precision == "auto" else precision)
     whys = [
-        "fp32: mixed precision is not measured on MPS" if precision == "auto" else "asked for",
+        "fp32: mixed precision is not measured on MPS"
+        if precision == "auto"
+        else f"{precision}, {given}",
         "contiguous: channels_last is not measured on MPS"
         if memory_format == "auto"
-        else "asked for",
+        else f"{memory_format}, {given}",
     ]
     return name, memory_format == "channels_last", whys
 
 
 def _on_cpu(
-    device: str, precision: str, memory_format: str, threads: int
+    device: str, precision: str, memory_format: str, given: str
 ) -> tuple[Precision, bool, list[str]]:
     if precision == "fp16":
         raise DeviceError(
@@ -238,21 +249,19 @@ def _on_cpu(
     if memory_format == "auto":
         gain = probe.gain("channels_last")
         channels_last = gain >= GAIN
-        why_format = f"{_switch('channels_last', channels_last)}: {_gained(gain)}"
+        why_format = _measured("channels_last", "contiguous", gain)
     else:
-        channels_last, why_format = memory_format == "channels_last", f"{memory_format}: asked for"
+        channels_last, why_format = memory_format == "channels_last", f"{memory_format}, {given}"
     if precision != "auto":
-        return cast(Precision, precision), channels_last, [f"{precision}: asked for", why_format]
+        return cast(Precision, precision), channels_last, [f"{precision}, {given}", why_format]
     if not has_bf16:
         return "fp32", channels_last, ["fp32: this CPU has no bf16 units", why_format]
     gain = probe.gain("bf16", channels_last=channels_last)
-    why = f"{'bf16' if gain >= GAIN else 'fp32'}: bf16 {_gained(gain)}"
-    return ("bf16" if gain >= GAIN else "fp32"), channels_last, [why, why_format]
+    name: Precision = "bf16" if gain >= GAIN else "fp32"
+    return name, channels_last, [_measured("bf16", "fp32", gain), why_format]
 
 
-def _switch(name: str, on: bool) -> str:
-    return f"{name} on" if on else f"{name} off"
-
-
-def _gained(gain: float) -> str:
-    return f"measured {gain:.2f}x on a small network ({GAIN}x is asked)"
+def _measured(switched: str, plain: str, gain: float) -> str:
+    if gain >= GAIN:
+        return f"{switched}, {gain:.2f}x as fast as {plain} here"
+    return f"{plain}: {switched} is only {gain:.2f}x as fast here ({GAIN}x is needed)"

@@ -72,7 +72,7 @@ def device(asked: str, precision: str, memory_format: str, threads: int) -> Find
         plan = plan_device(asked, precision, memory_format, threads)
     except DeviceError as error:
         return failed("device", str(error))
-    return passed("device", f"{plan.device}, {plan.threads} threads; {'; '.join(plan.reasons)}")
+    return passed("device", plan.told())
 
 
 def store(tracking_uri: str | None) -> Finding:

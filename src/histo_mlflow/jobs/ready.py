@@ -80,11 +80,13 @@ def get_ready(recipe: Recipe, *, decided: Mapping[str, Any] | None = None, talk:
     # Names and device first: they cost nothing, and the data may take minutes to read.
     chosen_policy = _policy(recipe)
     origin_of(full_name(recipe.model.model), recipe.model.weights)
-    plan = plan_device(**(decided or machine.model_dump()))
+    plan = plan_device(
+        **(decided or machine.model_dump()), given="as the run began" if decided else "asked for"
+    )
     plan.use_threads()
     if plan.device == "cpu":
         keep_freed_memory()
-    talk.say("device", f"{plan.device}, {plan.threads} threads; {'; '.join(plan.reasons)}")
+    talk.say("device", plan.told())
     prepared = prepare(recipe, talk=talk)
     model, weights = _model(recipe, prepared.manifest.classes)
     talk.say("model", f"{model.spec.name}, weights: {weights.source}")
