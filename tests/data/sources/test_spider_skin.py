@@ -33,8 +33,12 @@ def test_options_that_are_not_given_are_all_named(root: Path) -> None:
 
 
 def test_a_column_that_is_not_there_is_named(root: Path) -> None:
-    with pytest.raises(DataError, match=r"lacks the columns \['tissue'\]; it has \['patch'"):
+    with pytest.raises(DataError, match=r"lacks the column tissue; it has patch, class") as caught:
         listing("spider_skin", root, replace(OPTIONS, class_column="tissue"))
+
+    assert str(caught.value).endswith(
+        ": --image-column, --class-column and --group-column name them."
+    )
 
 
 def test_placeholder_labels_are_marked(root: Path) -> None:

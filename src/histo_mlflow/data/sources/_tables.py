@@ -9,7 +9,9 @@ import pandas as pd
 from histo_mlflow.errors import DataError
 
 
-def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, needed: Sequence[str], *, advice: str = "rename the columns of the table"
+) -> pd.DataFrame:
     """Read a CSV with all cells as text, "" for blanks.
 
     Nothing is guessed: a class called "NA" stays a name, and an id "007" keeps its zeros.
@@ -17,6 +19,7 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     Args:
         path: The CSV file, UTF-8 with or without a byte order mark.
         needed: Columns that must be there.
+        advice: What to do where one is not.
 
     Raises:
         DataError: Not there, not a CSV, empty, or without a needed column.
@@ -32,7 +35,11 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a comma-separated table: {reason}.") from error
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise DataError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+        column = "column" if len(missing) == 1 else "columns"
+        raise DataError(
+            f"{path} lacks the {column} {', '.join(missing)}; it has {', '.join(table.columns)}: "
+            f"{advice}."
+        )
     if table.empty:
         raise DataError(f"{path} has the right columns but no rows.")
     return table

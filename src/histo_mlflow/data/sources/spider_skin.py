@@ -48,7 +48,11 @@ def read(root: Path, options: SourceOptions) -> Listing:
         raise not_found(SOURCE, root, f"the table {table_name} is missing")
 
     columns = [image, label, *([options.group_column] if options.group_column else [])]
-    table = read_table(root / table_name, columns)
+    table = read_table(
+        root / table_name,
+        columns,
+        advice="--image-column, --class-column and --group-column name them",
+    )
     files = image_files(root, [""], recursive=True)
     images = table[image].map(as_relative).astype("str")
     rows = pd.DataFrame(
