@@ -286,6 +286,34 @@ def test_a_lesion_with_two_diagnoses_is_named_and_a_slide_is_not(tmp_path: Path)
     assert found(slides, tmp_path / "cache")["group-labels"].level is Level.PASS
 
 
+def test_images_that_are_their_own_groups_are_said_to_have_one_label_each(tmp_path: Path) -> None:
+    finding = looked("folders", build_folders(tmp_path / "data"))["group-labels"]
+    assert (finding.level, finding.message) == (
+        Level.PASS,
+        "Each image is a group of its own and has one label.",
+    )
+
+
+def test_only_images_that_can_be_read_count_as_not_of_one_colour(tmp_path: Path) -> None:
+    root = build_folders(tmp_path / "data", n=10)
+    whole = looked("folders", root)["constant-images"].message
+    (root / "Benign" / "0.jpg").write_bytes(b"no image")
+    broken = looked("folders", root)["constant-images"].message
+
+    assert whole == "None of the 10 images is of one colour only."
+    assert broken == "None of the 9 readable images is of one colour only."
+
+
+def test_what_a_file_holds_decides_and_not_its_name(tmp_path: Path) -> None:
+    root = build_folders(tmp_path / "data", n=10)
+    (root / "Benign" / "0.jpg").rename(root / "Benign" / "0.bmp")
+    finding = looked("folders", root)["unreadable-images"]
+    assert finding.level is Level.PASS
+    Image.new("RGB", (9, 9)).save(root / "Benign" / "0.bmp")
+    finding = looked("folders", root)["unreadable-images"]
+    assert finding.offenders == ("Benign/0.bmp (not a JPEG, PNG or TIFF)",)
+
+
 def test_a_class_of_two_groups_cannot_be_divided(tmp_path: Path) -> None:
     root = build_ham10000(tmp_path / "data", n=14)
     finding = looked("ham10000", root)["class-counts"]

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 import layouts
 from histo_mlflow.cli import cli
-from histo_mlflow.jobs.leaks import render, report, write_report
+from histo_mlflow.jobs.leaks import _by_chance, render, report, write_report
 from histo_mlflow.jobs.prepare import prepare
 from histo_mlflow.jobs.ready import get_ready
 from histo_mlflow.jobs.talk import Talk
@@ -195,3 +195,10 @@ def test_the_command_prints_label_conflicts_and_writes_the_folder(folders, tmp_p
     assert facts["conflicts"] == [["Benign/9.jpg", "Benign", "Malignant/other.jpg", "Malignant"]]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"leaks.json", "leaks.csv", "leak_pairs.png"}
+
+
+def test_the_threshold_is_told_with_what_chance_gives_where_that_was_measured():
+    assert _by_chance({"decoys": 0, "closest_decoy": 1.0}) == ""
+    assert _by_chance({"decoys": 102, "closest_decoy": 0.801}) == (
+        "; by chance (102 pairs turned wrongly) 0.801 or more"
+    )

@@ -137,6 +137,8 @@ def groups(listing: Listing) -> list[Finding]:
             "different labels.",
             mixed,
         )
+    elif kind == "image" and mixed.empty:
+        several = passed("group-labels", "Each image is a group of its own and has one label.")
     else:
         what = f"{len(mixed):,} of {counted(len(sizes), kind)} {have(len(mixed))}"
         several = passed("group-labels", f"{what} images with different labels.")

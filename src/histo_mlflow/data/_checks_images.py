@@ -129,7 +129,10 @@ def image_sizes(files: pd.DataFrame, expected: Expected) -> Finding:
 def constant_images(files: pd.DataFrame) -> Finding:
     """Images of one colour, which show nothing."""
     name = "constant-images"
-    looked = files[files["format"] != "HDF5"]
+    whole = files[files["problem"] == ""]
+    if whole.empty:
+        return passed(name, "There is no image whose colours could be looked at.")
+    looked = whole[whole["format"] != "HDF5"]
     flat = looked.loc[looked["constant"], "path"]
     if len(flat):
         return warned(
@@ -137,9 +140,10 @@ def constant_images(files: pd.DataFrame) -> Finding:
             f"{counted(len(flat), 'image')} of {len(looked):,} {have(len(flat))} one colour only.",
             flat,
         )
-    if len(looked) < len(files):
+    if len(looked) < len(whole):
         return passed(name, "Images of one colour are not looked for in HDF5 files.")
-    return passed(name, f"None of the {len(files):,} images is of one colour only.")
+    kind = "images" if len(whole) == len(files) else "readable images"
+    return passed(name, f"None of the {len(whole):,} {kind} is of one colour only.")
 
 
 def duplicate_content(listing: Listing, files: pd.DataFrame) -> Finding:

@@ -77,8 +77,7 @@ def render(told: LeakReport) -> str:
         f"{facts['flat_images']:,} are flat and left out",
         f"equal pixels     {_pairs(facts, 'equal', kind)}",
         f"near-duplicates  {_pairs(facts, 'near', kind)}",
-        f"                 distance below {facts['threshold']:.3f}; the closest of "
-        f"{facts['decoys']:,} wrong pairings has {facts['closest_decoy']:.3f}",
+        f"                 distance below {facts['threshold']:.3f}{_by_chance(facts)}",
         f"labels           {count(facts['pairs_with_different_labels'], 'pair')} with different "
         "labels",
         f"leak groups      {facts['leak_groups']:,}; {_largest(leaks)}",
@@ -153,6 +152,14 @@ def _largest(leaks: Leaks) -> str:
         f"one would have {leaks.largest:,} images, so "
         f"{count(leaks.held_back, 'near-duplicate pair')} told and not joined"
     )
+
+
+def _by_chance(facts: Mapping[str, Any]) -> str:
+    """What the threshold was set by: pairs that cannot match, since one is turned wrongly."""
+    if not facts["decoys"]:
+        return ""
+    decoys = count(facts["decoys"], "pair")
+    return f"; by chance ({decoys} turned wrongly) {facts['closest_decoy']:.3f} or more"
 
 
 def _with_split(recipe: Recipe, **fields: Any) -> Recipe:
