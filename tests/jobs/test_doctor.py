@@ -483,6 +483,19 @@ def test_a_device_that_is_not_there_and_no_git(monkeypatch):
     assert machine.git().level is Level.WARN
 
 
+def test_what_the_data_set_is_warned_of_is_told_once_among_the_findings(
+    store_uri, tmp_path, capsys
+):
+    root = layouts.build_ham10000(tmp_path / "ham")
+    asked = recipe.load("ham10000", {"data_dir": str(root), "weights": "none", **TINY})
+    found = diagnose(asked, tracking_uri=store_uri, talk=Talk())
+    checks = [finding.check for finding in found]
+
+    assert by_name(found)["published-counts"].level is Level.WARN
+    assert checks.count("published-counts") == checks.count("label-source") == 1
+    assert "published-counts" not in capsys.readouterr().err
+
+
 def test_what_keeps_a_training_from_being_got_ready_is_a_finding(store_uri, tmp_path):
     asked = recipe.load("ham10000", {"data_dir": str(tmp_path), "weights": "none", **TINY})
     found = by_name(diagnose(asked, tracking_uri=store_uri, talk=QUIET))

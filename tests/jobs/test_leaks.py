@@ -103,7 +103,7 @@ def test_a_crowd_that_no_split_can_hold_is_told_and_keeps_a_run_from_promotion(t
 
     assert leaks.held_back > 0
     assert f"one would have 26 images, so {leaks.held_back} near-duplicate pairs" in render(told)
-    assert "WARN     leak-groups: the near-duplicates would chain 26 of 65 images" in (
+    assert "WARN     leak-chains: the near-duplicates would chain 26 of 65 images" in (
         capsys.readouterr().err
     )
     assert ready.tags()["histo.promotable"] == "false"

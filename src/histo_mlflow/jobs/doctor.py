@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ def diagnose(
 ) -> list[Finding]:
     """Environment and training of a recipe, without a run.
 
-    What keeps the training from being got ready is a finding like the others, so that all is told
-    at once.
+    What keeps the training from being got ready is a finding like the others, and so is what the
+    data set is warned of, so that all is told at once.
     """
     asked = recipe.machine
     findings = environment(
@@ -44,11 +45,14 @@ def diagnose(
         threads=asked.threads,
         runs_dir=runs_dir,
     )
+    of_data_set: list[Finding] = []
     try:
-        ready = get_ready(recipe, talk=talk)
+        ready = get_ready(recipe, talk=replace(talk, kept=of_data_set))
     except HistoMlflowError as error:
-        return [*findings, failed("ready", str(error))]
-    return [*findings, *examine(ready, level=level)]
+        return [*findings, *of_data_set, failed("ready", str(error))]
+    examined = examine(ready, level=level)
+    known = {finding.check for finding in examined}
+    return [*findings, *(each for each in of_data_set if each.check not in known), *examined]
 
 
 def environment(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.data.checks import Finding, Level, worst
-from histo_mlflow.data.findings import counted, have
+from histo_mlflow.data.findings import counted, have, warned
 from histo_mlflow.data.fingerprint import data_digest
 from histo_mlflow.data.leaks import Leaks, find_leaks
 from histo_mlflow.data.manifest import Manifest
@@ -70,8 +70,8 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
     audited = audit(recipe, talk=talk)
     manifest, leaks = audited.manifest, audited.leaks
     talk.say("leaks", _leaks_line(leaks, manifest.group_kind, joined=joins(recipe)))
-    if conflict := _conflict_line(leaks):
-        talk.say("WARN", conflict)
+    if (conflict := _conflict(leaks)) is not None:
+        talk.warn(conflict)
     splits = divide(manifest, recipe, leaks)
     counts = splits.counts()["images"]
     talk.say(
@@ -81,10 +81,12 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
         + (" - LEAKS between splits, scores will flatter" if splits.leaking else ""),
     )
     if crossing := leaks.crossing(splits.table["split"].tolist()):
-        talk.say(
-            "WARN",
-            f"leak-groups: {crossing:,} of {len(manifest.table):,} images have one that belongs to "
-            "them or looks the same in another split (`histo-mlflow data leaks` shows which)",
+        talk.warn(
+            warned(
+                "leak-groups",
+                f"{crossing:,} of {len(manifest.table):,} images have one that belongs to them or "
+                "looks the same in another split (`histo-mlflow data leaks` shows which)",
+            )
         )
     return Prepared(manifest, audited.findings, splits, audited.digest, audited.pack, leaks)
 
@@ -98,7 +100,7 @@ def audit(recipe: Recipe, *, talk: Talk) -> Audited:
     inspected = inspect(recipe, talk=talk)
     for finding in inspected.findings:
         if finding.level is Level.WARN:
-            talk.say(str(finding.level), f"{finding.check}: {finding.message}")
+            talk.warn(finding)
     if worst(inspected.findings) is Level.FAIL:
         failed = [f for f in inspected.findings if f.level is Level.FAIL]
         raise DataError(
@@ -119,10 +121,12 @@ def audit(recipe: Recipe, *, talk: Talk) -> Audited:
         pack, table["group"].tolist(), table["label"].tolist(), cache_dir(), progress=talk.bars
     )
     if leaks.held_back:
-        talk.say(
-            "WARN",
-            f"leak-groups: the near-duplicates would chain {leaks.largest:,} of {pack.n:,} images "
-            f"into one group; {leaks.held_back:,} of these pairs are told and not joined",
+        talk.warn(
+            warned(
+                "leak-chains",
+                f"the near-duplicates would chain {leaks.largest:,} of {pack.n:,} images into one "
+                f"group; {leaks.held_back:,} of these pairs are told and not joined",
+            )
         )
     digest = data_digest(manifest, inspected.scanned)
     return Audited(manifest, inspected.findings, digest, pack, leaks)
@@ -143,16 +147,17 @@ def _leaks_line(leaks: Leaks, group_kind: str, *, joined: bool) -> str:
     return f"{found} {what}; {facts['leak_groups']:,} leak groups"
 
 
-def _conflict_line(leaks: Leaks) -> str:
-    """What is to be said of look-alikes with different labels; nothing where there are none."""
+def _conflict(leaks: Leaks) -> Finding | None:
+    """What is to be said of look-alikes with different labels, if there are any."""
     pairs = leaks.pairs[leaks.pairs["conflict"]]
     if pairs.empty:
-        return ""
+        return None
     first = pairs.iloc[0]
-    return (
-        f"leak-groups: {counted(len(pairs), 'pair')} of images that look the same "
+    return warned(
+        "leak-groups",
+        f"{counted(len(pairs), 'pair')} of images that look the same "
         f"{have(len(pairs))} different labels, such as {first['id_a']} ({first['label_a']}) and "
-        f"{first['id_b']} ({first['label_b']}); `histo-mlflow data leaks` shows all"
+        f"{first['id_b']} ({first['label_b']}); `histo-mlflow data leaks` shows all",
     )
 
 

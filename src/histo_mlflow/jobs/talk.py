@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from tqdm import tqdm
 
+from histo_mlflow.data.findings import Finding
+
 if TYPE_CHECKING:
     from histo_mlflow.training.state import StepRecord
 
@@ -17,14 +19,27 @@ LOSS_EVERY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Talk:
-    """Says `topic  text` lines; says nothing when quiet."""
+    """Says `topic  text` lines; says nothing when quiet.
+
+    Attributes:
+        quiet: says nothing and shows no bars.
+        kept: what `warn` is told goes here instead, for a caller that lists it with other findings.
+    """
 
     quiet: bool = False
+    kept: list[Finding] | None = None
 
     def say(self, topic: str, text: str) -> None:
         """One line; a tqdm bar on the screen is not torn."""
         if not self.quiet:
             tqdm.write(f"{topic:<9}{text}", file=sys.stderr)
+
+    def warn(self, finding: Finding) -> None:
+        """Say a finding as a line, or keep it."""
+        if self.kept is None:
+            self.say(str(finding.level), f"{finding.check}: {finding.message}")
+        else:
+            self.kept.append(finding)
 
     @property
     def bars(self) -> bool:
