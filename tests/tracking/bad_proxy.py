@@ -6,12 +6,26 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
 # error: 500 without forwarding. reset: forwarded, so the server has committed, then the connection
 # is reset instead of an answer. hang: nothing comes until the mode changes. refuse: reset at once.
-Mode = Literal["pass", "error", "reset", "hang", "refuse"]
+# The others are what something between us and the server answers in its place.
+Mode = Literal[
+    "pass", "error", "reset", "hang", "refuse", "empty", "denied", "gone", "later", "odd"
+]
+_HTML = b"<html><body>not here</body></html>"
+_ANSWERS: dict[Mode, tuple[int, bytes, dict[str, str]]] = {
+    "error": (500, b'{"error_code": "INTERNAL_ERROR", "message": "told to"}', {}),
+    "empty": (200, b"", {}),
+    "denied": (403, b'{"error_code": "PERMISSION_DENIED", "message": "told to"}', {}),
+    "gone": (404, _HTML, {}),
+    "later": (503, _HTML, {"Retry-After": "100"}),
+    "odd": (502, b'{"error_code": {"a": 1}, "message": "told to"}', {}),
+}
 
 
 class BadProxy:
@@ -35,7 +49,7 @@ class BadProxy:
             def do_POST(self) -> None:
                 proxy._handle(self)
 
-            do_GET = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the base class's names
+            do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the base class's names
 
             def log_message(self, *_: object) -> None: ...
 
@@ -72,8 +86,8 @@ class BadProxy:
                 self._changed.wait_for(lambda: self._mode != "hang")
         if mode in ("hang", "refuse"):
             self._reset(request)
-        elif mode == "error":
-            self._answer(request, 500, b'{"error_code": "INTERNAL_ERROR", "message": "told to"}')
+        elif mode in _ANSWERS:
+            self._answer(request, *_ANSWERS[mode])
         else:
             try:
                 status, answer = self._forward(request, body)
@@ -101,9 +115,16 @@ class BadProxy:
             onward.close()
 
     @staticmethod
-    def _answer(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    def _answer(
+        request: http.server.BaseHTTPRequestHandler,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         request.send_response(status)
-        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Type", "text/html" if body == _HTML else "application/json")
+        for name, value in headers.items():
+            request.send_header(name, value)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body)

@@ -104,6 +104,11 @@ def only_run(database: Path, key: str) -> str:
         ("reset", "log-batch"),
         ("hang", ""),
         ("refuse", ""),
+        ("empty", "log-batch"),
+        ("denied", ""),
+        ("gone", ""),
+        ("later", ""),
+        ("odd", ""),
     ],
 )
 def test_a_rude_server_loses_and_doubles_nothing(
@@ -118,6 +123,40 @@ def test_a_rude_server_loses_and_doubles_nothing(
     assert_whole(server.database, run.run_id, journal)
     taken = Counter(proxy.points_taken())
     assert [point for point, n in taken.items() if n > 1] == []  # nor was any sent again in vain
+
+
+def test_points_that_the_server_lost_after_it_took_them_are_there_at_the_end(
+    server, tmp_path: Path
+) -> None:
+    """As when it comes back with an older copy of its database."""
+    journal = tmp_path / "metrics.jsonl"
+    run = begin(server.uri, journal)
+    train(run, pause=0.0)
+    assert run.flush(30) == 0
+    with sqlite3.connect(server.database) as connection:
+        for table in ("metrics", "latest_metrics"):
+            connection.execute(
+                f"delete from {table} where run_uuid = ? and step > 9", (run.run_id,)
+            )
+    run.end("finished")
+    assert_whole(server.database, run.run_id, journal)
+
+
+def test_a_store_that_cannot_be_asked_at_the_end_is_told(
+    server, proxy: BadProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("histo_mlflow.tracking.run.END_WHOLE_SECONDS", 3.0)
+    run = begin(proxy.uri, tmp_path / "metrics.jsonl", system_metrics=False)
+    train(run, pause=0.0)
+    assert run.flush(30) == 0
+    proxy.behave("denied", "get-history")
+    with pytest.raises(TrackingError) as caught:
+        run.end("finished")
+    assert str(caught.value) == (
+        f"run {run.run_id} is closed as finished, and whether all metric points arrived is not "
+        "known (the server denies this to us); nothing is lost: "
+        f"histo-mlflow runs sync {tmp_path}"
+    )
 
 
 def test_a_lost_answer_to_the_making_of_a_run_makes_no_second_one(
@@ -245,7 +284,7 @@ def test_of_two_runs_of_a_killed_server_one_waits_and_one_is_synced_later(
         patch.setattr("histo_mlflow.tracking.run.END_WHOLE_SECONDS", 1.5)
         with pytest.raises(TrackingError) as caught:
             run.end("finished")
-    assert "still counts as running there, but 1" in str(caught.value)
+    assert "so it is not closed there, and 1" in str(caught.value)
     command = f"; nothing is lost: histo-mlflow runs sync {journal.parent}"
     assert str(caught.value).endswith(command)
     with pytest.raises(TrackingError, match="the connection was refused"):

@@ -62,6 +62,18 @@ def test_points_of_an_outage_are_kept_and_sent_afterwards() -> None:
     assert store.taken == points(3)
 
 
+def test_points_that_were_refused_can_be_put_again() -> None:
+    store = Recorder()
+    store.failure = NotDeliveredError("no", permanent=True)
+    outbox = Outbox(store, retry_seconds=(0.01,))
+    outbox.put(points(2))
+    assert (outbox.flush(5.0), outbox.waiting) == (2, 0)
+    store.failure = None
+    outbox.put_again(points(2))
+    assert outbox.close(5.0) == 0
+    assert store.taken == points(2)
+
+
 def test_an_outage_is_retried_ever_more_rarely_and_flush_wakes_the_sender() -> None:
     store = Recorder()
     store.failure = NotDeliveredError("down", permanent=False)

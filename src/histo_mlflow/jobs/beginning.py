@@ -15,6 +15,7 @@ from histo_mlflow.data.findings import Finding, to_json
 from histo_mlflow.device import device_facts
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.jobs import leaks
+from histo_mlflow.jobs.deliver import deliver_beginning
 from histo_mlflow.jobs.pictures import draw_data
 from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.run_folder import RunFolder
@@ -29,8 +30,17 @@ def log_beginning(
     run: TrackedRun, ready: Ready, folder: RunFolder, findings: Sequence[Finding], *, talk: Talk
 ) -> None:
     """Log what is known before the first step, so that a run that dies still tells what it was."""
-    if "begin" in folder.delivered():
-        return
+    if folder.dataset() is None:
+        _write(ready, folder, findings)
+    try:
+        deliver_beginning(run, folder)
+    except TrackingError as error:
+        # An outage is no reason not to train; what is missing is sent at the end.
+        talk.say("WARN", f"{error}; going on, it is sent at the end")
+
+
+def _write(ready: Ready, folder: RunFolder, findings: Sequence[Finding]) -> None:
+    """Write it into the run's folder; that it is whole is noted last."""
     begin, prepared = folder.begin, ready.prepared
     # A process that was killed here may have left half-written pictures.
     if begin.exists():
@@ -50,20 +60,13 @@ def log_beginning(
         draw_data(begin / "figures", prepared, ready.settings.policy, ready.settings.seed)
         leaks.write_report(prepared, begin / "data", begin / "figures")
     files.sync_tree(begin)
-    images = prepared.splits.counts()["images"]
-    try:
-        run.log_dataset(
-            ready.recipe.name,
-            prepared.digest,
-            str(prepared.manifest.root),
-            {str(name): int(n) for name, n in images.items()},
-        )
-        run.log_artifacts(begin)
-    except TrackingError as error:
-        # An outage is no reason not to train; what is missing is sent at the end.
-        talk.say("WARN", f"{error}; going on, it is sent at the end")
-    else:
-        folder.note_delivered("begin")
+    counts = prepared.splits.counts()["images"]
+    folder.note_dataset(
+        ready.recipe.name,
+        prepared.digest,
+        str(prepared.manifest.root),
+        {str(name): int(n) for name, n in counts.items()},
+    )
 
 
 def _write_json(path: Path, value: object) -> None:

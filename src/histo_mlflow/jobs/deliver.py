@@ -6,7 +6,7 @@ import errno
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.registry import log_model
 from histo_mlflow.tracking.delivery import deliver as deliver_journal
-from histo_mlflow.tracking.lifecycle import WHOLE, close_run
+from histo_mlflow.tracking.lifecycle import WHOLE, close_run, existing_run, is_closed
 from histo_mlflow.tracking.redaction import REDACTED
-from histo_mlflow.tracking.run import TrackedRun
+from histo_mlflow.tracking.run import SYNC, TrackedRun
 from histo_mlflow.tracking.start import start_run
-from histo_mlflow.tracking.store import connect
+from histo_mlflow.tracking.store import Store, connect
 
 FLUSH_SECONDS = 30.0
 MODEL_SECONDS = 600.0
@@ -48,11 +48,11 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
     Raises:
         TrackingError: the store did not take something; nothing is lost.
     """
-    for name, artifacts in (("begin", folder.begin), ("results", folder.results)):
-        if name not in folder.delivered():
-            with _full_told(artifacts):
-                run.log_artifacts(artifacts)
-            folder.note_delivered(name)
+    deliver_beginning(run, folder)
+    if "results" not in folder.delivered():
+        with _full_told(folder.results):
+            run.log_artifacts(folder.results)
+        folder.note_delivered("results")
     # MLflow copies the metrics of the best epoch to the model, so they have to be there.
     run.flush(FLUSH_SECONDS)
     model_id = folder.delivered().get("model_id")
@@ -68,6 +68,23 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
         folder.note_delivered("model_id", model_id)
     talk.say("model", f"models:/{model_id}")
     return str(model_id)
+
+
+def deliver_beginning(run: TrackedRun, folder: RunFolder) -> None:
+    """Give the store the data set and the artifacts known before the first step, once.
+
+    Nothing happens where a run ended before they were whole.
+
+    Raises:
+        TrackingError: the store did not take them; nothing is lost.
+    """
+    dataset = folder.dataset()
+    if dataset is None or "begin" in folder.delivered():
+        return
+    with _full_told(folder.begin):
+        run.log_dataset(**dataset)
+        run.log_artifacts(folder.begin)
+    folder.note_delivered("begin")
 
 
 @contextmanager
@@ -107,7 +124,8 @@ def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:
 
     Raises:
         ResumeError: the folder holds no run, or a process is at it.
-        TrackingError: the store failed; it can be tried again.
+        TrackingError: the store failed; it can be tried again. Or it refused metric points, and has
+            taken all the rest.
     """
     folder = RunFolder(path)
     facts = folder.facts()
@@ -117,44 +135,81 @@ def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:
         store = connect(store_uri(facts, tracking_uri))
         delivery = deliver_journal(store, facts.run_id, folder.journal, timeout_s=JOURNAL_SECONDS)
         outcome = folder.outcome()
-        if outcome is None:
-            return Synced(facts.run_id, None, delivery.sent, None)
-        ending = str(outcome["ending"])
-        if ending not in WHOLE:
-            close_run(store, facts.run_id, outcome["ending"], outcome["cause"])
-            return Synced(facts.run_id, ending, delivery.sent, None)
-        if "ended" in folder.delivered():
-            return Synced(facts.run_id, ending, delivery.sent, folder.delivered()["model_id"])
-        run = start_run(
-            store,
-            facts.experiment,
-            None,
-            {},
-            {},
-            run_id=facts.run_id,
-            follow_project=False,
-            system_metrics=False,
-            journal_path=folder.journal,
-        )
-        with run:
-            model_id = deliver(run, folder, outcome, talk=talk)
-            run.end(outcome["ending"])
-        folder.note_delivered("ended")
+        ending = None if outcome is None else outcome["ending"]
+        model_id = None
+        if outcome is None or ending not in WHOLE:
+            _deliver_unfinished(store, facts.run_id, folder, outcome)
+        elif "ended" not in folder.delivered():
+            model_id = _deliver_finished(store, facts, folder, outcome, talk=talk)
+        else:
+            model_id = str(folder.delivered()["model_id"])
+            if not is_closed(store, facts.run_id, outcome["ending"]):
+                close_run(store, facts.run_id, outcome["ending"])
+        if left := delivery.refused + delivery.waiting:
+            raise TrackingError(
+                f"{left:,} metric points of run {facts.run_id} were not delivered to "
+                f"{store.shown_uri}: {delivery.reason or 'the store was too slow'}; they stay in "
+                f"{folder.journal}, try again when that is mended"
+            )
         return Synced(facts.run_id, ending, delivery.sent, model_id)
 
 
+def _deliver_unfinished(
+    store: Store, run_id: str, folder: RunFolder, outcome: Mapping[str, Any] | None
+) -> None:
+    """What is known of a run that can still be gone on with; its status, where it was left."""
+    experiment_id = existing_run(store, run_id).info.experiment_id
+    run = TrackedRun(store, run_id, experiment_id)
+    try:
+        deliver_beginning(run, folder)
+    finally:
+        run.let_go()
+    if outcome is not None:
+        close_run(store, run_id, outcome["ending"], outcome["cause"])
+
+
+def _deliver_finished(
+    store: Store, facts: RunFacts, folder: RunFolder, outcome: dict[str, Any], *, talk: Talk
+) -> str:
+    """All of a training that came to its own end; the model's id."""
+    run = start_run(
+        store,
+        facts.experiment,
+        None,
+        {},
+        {},
+        run_id=facts.run_id,
+        follow_project=False,
+        system_metrics=False,
+        journal_path=folder.journal,
+    )
+    with run:
+        model_id = deliver(run, folder, outcome, talk=talk)
+        run.end(outcome["ending"])
+    folder.note_delivered("ended")
+    return model_id
+
+
 def store_uri(facts: RunFacts, given: str | None) -> str | None:
-    """The store of a run that was begun: the one named now, else where it was begun."""
-    if given is None and REDACTED not in facts.tracking_uri:
-        return facts.tracking_uri
-    return given
+    """The store of a run that was begun: the one named now, else where it was begun.
+
+    Raises:
+        ResumeError: its address held credentials, which were not noted, and none is named now.
+    """
+    if given is not None or REDACTED not in facts.tracking_uri:
+        return given or facts.tracking_uri
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    raise ResumeError(
+        f"the run was begun at {facts.tracking_uri}, whose credentials are kept nowhere: give the "
+        "address with --tracking-uri or MLFLOW_TRACKING_URI"
+    )
 
 
 def advised(error: TrackingError, folder: RunFolder) -> HistoMlflowError:
     """The error, with what to do once the store is back."""
-    if "runs sync" in str(error):
+    if SYNC in str(error):
         return error
     return TrackingError(
-        f"{error}; the training is done and nothing is lost: histo-mlflow runs sync "
-        f"{shlex.quote(str(folder.path))}"
+        f"{error}; the training is done and nothing is lost: {SYNC} {shlex.quote(str(folder.path))}"
     )

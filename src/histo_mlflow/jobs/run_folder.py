@@ -6,6 +6,7 @@ runs/<run id>/
   journal.jsonl     every metric point
   checkpoints/      see `training.checkpoint`
   begin/            what was known before the first step
+  dataset.json      the data set as the store is told; written when all of begin/ is on disk
   results/, model/  what came of it
   outcome.json      how it ended; written when everything above is on disk
   delivery.json     what of it the store has taken
@@ -109,6 +110,15 @@ class RunFolder:
     def write_facts(self, facts: RunFacts) -> None:
         """Note which run this is."""
         files.write_json(self.path / "run.json", {"format": FORMAT, **asdict(facts)})
+
+    def dataset(self) -> dict[str, Any] | None:
+        """What `note_dataset` noted; None while `begin` is not whole."""
+        return self._read("dataset.json")
+
+    def note_dataset(self, title: str, digest: str, source: str, counts: Mapping[str, int]) -> None:
+        """Note the data set for the store (`TrackedRun.log_dataset`), and that `begin` is whole."""
+        noted = {"title": title, "digest": digest, "source": source, "counts": dict(counts)}
+        files.write_json(self.path / "dataset.json", noted)
 
     def outcome(self) -> dict[str, Any] | None:
         """How the training came out; None while that is not settled."""

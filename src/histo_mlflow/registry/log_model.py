@@ -58,19 +58,30 @@ DIGEST_TAG = "histo.model.sha256"
 def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> str:
     """`log`, unless the run has this very model already; then that one's id.
 
-    A model of the run that a killed process had begun to log, and did not finish, is deleted.
+    A model of the run that was begun and not finished is deleted: a killed process leaves one, and
+    so does a server whose answer got lost, which MLflow asks for a model once more.
 
     Raises:
         ModelFolderError: see `read_model_folder`.
         ImageError: the example cannot be decoded.
         TrackingError: the store failed.
     """
+    digest = file_sha256(folder / WEIGHTS)
+    if (there := _settled(run, digest)) is not None:
+        return there
+    made = log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
+    _settled(run, digest)
+    return made
+
+
+def _settled(run: Run, digest: str) -> str | None:
+    """Delete the run's unfinished models; the id of the finished one with these weights."""
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModelStatus
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=run.tracking_uri)
-    digest = file_sha256(folder / WEIGHTS)
+    found = None
     try:
         models = client.search_logged_models(
             experiment_ids=[run.experiment_id],
@@ -80,12 +91,12 @@ def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> 
             if model.status != LoggedModelStatus.READY:
                 client.delete_logged_model(model.model_id)
             elif model.tags.get(DIGEST_TAG) == digest:
-                return str(model.model_id)
+                found = str(model.model_id)
     except MlflowException as error:
         raise TrackingError(
             f"the models of run {run.run_id} could not be listed: {str(error).splitlines()[0]}"
         ) from error
-    return log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
+    return found
 
 
 def log(

@@ -42,6 +42,10 @@ class Receiver:
         self._run_id = run_id
         self._held: dict[str, set[int]] = {}
 
+    def forget(self) -> None:
+        """Ask for every history anew, whatever was sent before."""
+        self._held.clear()
+
     def missing(self, points: Sequence[Point]) -> list[Point]:
         """The points that the store does not have.
 
@@ -53,7 +57,8 @@ class Receiver:
                 if key not in self._held:
                     history = self._store.client.get_metric_history(self._run_id, key)
                     self._held[key] = {entry.step for entry in history}
-        except store_errors() as error:
+        except Exception as error:
+            # On an answer that it does not know MLflow raises anything, a TypeError even.
             raise self._not_delivered(error) from error
         return [point for point in points if point.step not in self._held[point.key]]
 
@@ -65,7 +70,7 @@ class Receiver:
         """
         try:
             self._post(points)
-        except store_errors() as error:
+        except Exception as error:
             for point in points:
                 self._held.pop(point.key, None)
             raise self._not_delivered(error) from error
@@ -143,8 +148,9 @@ def deliver(store: Store, run_id: str, journal_path: Path, *, timeout_s: float) 
         if time.monotonic() >= deadline:
             break
         call = partial(hand_over, batch, receiver.send, receiver.missing, replay=True)
+        left = max(1.0, deadline - time.monotonic())  # a slow server has a request for each key
         try:
-            handed += store.ask(f"delivering to run {run_id}", call)
+            handed += store.ask(f"delivering to run {run_id}", call, left)
         except NotDeliveredError as error:
             raise TrackingError(
                 f"delivering to run {run_id} at {store.shown_uri} failed: {error}; "

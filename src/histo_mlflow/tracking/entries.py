@@ -4,7 +4,8 @@ import getpass
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,30 @@ DIGEST_CHARACTERS = 36
 
 
 def name(key: str) -> str:
-    """A name that MLflow takes on every platform: letters, digits, `_ - . /` and spaces."""
-    return re.sub(r"[^\w\-. /]", "_", key)[:NAME_CHARACTERS]
+    """A name that MLflow takes on every platform: letters, digits, `_ - . /` and spaces.
+
+    It has to be the path that it looks like, so a part between slashes that says nothing (or "the
+    folder above") becomes `_` as well.
+    """
+    parts = re.sub(r"[^\w\-. /]", "_", key).split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)[:NAME_CHARACTERS]
+
+
+def named(values: Mapping[str, T]) -> dict[str, T]:
+    """Values under names that MLflow takes; keys whose names are the same get a digest behind.
+
+    Class names may differ in nothing but characters that MLflow does not take, and no metric may
+    take another's place.
+    """
+    times = Counter(map(name, values))
+    found = {}
+    for key, value in values.items():
+        plain = name(key)
+        if times[plain] > 1 and plain != key:
+            end = "-" + hashlib.sha256(key.encode()).hexdigest()[:8]
+            plain = plain[: NAME_CHARACTERS - len(end)] + end
+        found[plain] = value
+    return found
 
 
 def param_text(value: object) -> str:

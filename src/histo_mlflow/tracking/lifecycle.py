@@ -170,6 +170,18 @@ def reopen_run(store: Store, found: Run) -> None:
             store.ask("resuming a run", partial(remove_tag, store, run_id, tag))
 
 
+def is_closed(store: Store, run_id: str, ending: Ending) -> bool:
+    """Whether the store says of a run that it ended so.
+
+    `mlflow run --run-id` of a run that is finished, with a mistake in it, makes it FAILED again.
+
+    Raises:
+        TrackingError: the store failed.
+    """
+    run = existing_run(store, run_id)
+    return bool(run.info.status == _STATUS[ending] and run.data.tags.get("histo.ending") == ending)
+
+
 def close_run(
     store: Store,
     run_id: str,

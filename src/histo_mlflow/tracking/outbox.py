@@ -145,6 +145,18 @@ class Outbox:
                 self._doubtful = len(self._waiting)
             self._changed.notify_all()
 
+    def put_again(self, points: Sequence[Point]) -> None:
+        """Hand over points that were sent or refused before and are not in the store."""
+        with self._changed:
+            self._lost = 0
+        self.put(points, replay=True)
+
+    @property
+    def waiting(self) -> int:
+        """Points that wait."""
+        with self._changed:
+            return len(self._waiting)
+
     @property
     def undelivered(self) -> int:
         """Points that wait or that the store refused for good."""

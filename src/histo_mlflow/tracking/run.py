@@ -24,12 +24,12 @@ from histo_mlflow.tracking.entries import (
     ENTRIES_PER_CALL,
     TAG_CHARACTERS,
     chunks,
-    name,
+    named,
     param_text,
 )
 from histo_mlflow.tracking.journal import Journal
 from histo_mlflow.tracking.lifecycle import WHOLE, Ending, close_run
-from histo_mlflow.tracking.outbox import RETRY_SECONDS, Outbox, Point
+from histo_mlflow.tracking.outbox import RETRY_SECONDS, NotDeliveredError, Outbox, Point
 from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tracking.store import Store
 from histo_mlflow.tracking.system import SystemSampler
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 ARTIFACT_SECONDS = 600.0
 END_WHOLE_SECONDS = 30.0
 END_BROKEN_SECONDS = 5.0
+SYNC = "histo-mlflow runs sync"
+"""What delivers later what could not be delivered; a sentence that names it is complete."""
 
 
 class TrackedRun:
@@ -66,7 +68,7 @@ class TrackedRun:
         self._journal = journal
         # Whatever this run logged in an earlier life may be in the store, also without a journal.
         self._replay = continued
-        receiver = Receiver(store, run_id)
+        self._receiver = receiver = Receiver(store, run_id)
         self._outbox = Outbox(receiver.send, missing=receiver.missing, retry_seconds=retry_seconds)
         if journal is not None and (left := journal.points()):
             self._outbox.put(left, replay=True)
@@ -133,7 +135,7 @@ class TrackedRun:
         """
         from mlflow.entities import Param
 
-        new = {name(key): param_text(value) for key, value in params.items()}
+        new = {key: param_text(value) for key, value in named(params).items()}
         wanted = [Param(key, value) for key, value in new.items() if key not in self._known_params]
         for some in chunks(wanted, ENTRIES_PER_CALL):
             self._ask("logging params", partial(self._log_batch, params=some))
@@ -147,7 +149,7 @@ class TrackedRun:
         """
         from mlflow.entities import RunTag
 
-        all_tags = [RunTag(name(key), str(tags[key])[:TAG_CHARACTERS]) for key in tags]
+        all_tags = [RunTag(key, str(value)[:TAG_CHARACTERS]) for key, value in named(tags).items()]
         for some in chunks(all_tags, ENTRIES_PER_CALL):
             self._ask("setting tags", partial(self._log_batch, tags=some))
 
@@ -207,6 +209,9 @@ class TrackedRun:
     def end(self, ending: Ending, cause: str | None = None) -> None:
         """Send what is queued, then close the run. The first call counts, later ones do nothing.
 
+        Before a whole run is closed the store is asked for every point of the journal, and gets
+        what it has not, whatever it said when it took them.
+
         Args:
             ending: "finished" and "early_stopped" make it FINISHED, "pruned" and "interrupted"
                 KILLED, "failed" FAILED; the word itself becomes the tag `histo.ending`.
@@ -214,7 +219,7 @@ class TrackedRun:
 
         Raises:
             TrackingError: the run could not be closed; or it was whole, and is closed, but metric
-                points never arrived (tag `histo.undelivered`).
+                points never arrived (tag `histo.undelivered`), or the store would not tell.
         """
         if self._ending is not None:
             return
@@ -224,20 +229,53 @@ class TrackedRun:
         if self._system is not None:
             self._system.stop()
         # Who was interrupted waits once, not once for the points and again for the closing.
-        undelivered = self._outbox.close(patience if whole else patience / 2)
+        undelivered = self._outbox.flush(patience if whole else patience / 2)
+        doubt = None
+        if whole and self._journal is not None and not self._outbox.waiting:
+            undelivered, doubt = self._confirmed(self._journal.points(), undelivered, patience)
+        self._outbox.close(0.0)
         if self._journal is not None:
             self._journal.close()
         self._ending = ending
-        lost = self._lost_phrase(undelivered)
         left = patience if whole else max(deadline - time.monotonic(), 1.0)
         try:
             close_run(self.store, self.run_id, ending, cause, undelivered=undelivered, seconds=left)
         except TrackingError as error:
+            lost = self._lost_phrase(undelivered, doubt)
             raise TrackingError(
-                f"{error}. The run still counts as running there{lost}{self._advice()}"
+                f"{error}, so it is not closed there{lost}{self._advice()}"
             ) from error
-        if undelivered and whole:
-            raise TrackingError(self._left_over(undelivered))
+        if whole and (undelivered or doubt):
+            raise TrackingError(self._left_over(undelivered, doubt))
+
+    def let_go(self) -> None:
+        """Write no more; in the store the run stays as open, or as ended, as it is."""
+        if self._system is not None:
+            self._system.stop()
+        self._outbox.close(0.0)
+        if self._journal is not None:
+            self._journal.close()
+
+    def _confirmed(
+        self, points: Sequence[Point], undelivered: int, seconds: float
+    ) -> tuple[int, str | None]:
+        """How many points the store does not have after all, or why it could not be asked.
+
+        A server that went back to an older copy of its database, or something before it that
+        answered in its place, has said yes to points that are not there.
+        """
+        fresh = Receiver(self.store, self.run_id)
+        try:
+            missing = self._ask(
+                "counting the metric points", lambda: fresh.missing(points), seconds
+            )
+        except (TrackingError, NotDeliveredError) as error:
+            return undelivered, str(error)
+        if not missing:
+            return 0, None
+        self._receiver.forget()  # its thread has nothing to do just now
+        self._outbox.put_again(missing)
+        return self._outbox.flush(seconds), None
 
     def __enter__(self) -> Self:
         return self
@@ -264,24 +302,27 @@ class TrackedRun:
             left_over = str(second)
         if left_over:
             error.add_note(left_over)
-            logger.warning("%s", left_over)
+            if SYNC not in str(error):  # which says what to do already
+                logger.warning("%s", left_over)
 
-    def _left_over(self, undelivered: int) -> str:
-        lost = self._lost_phrase(undelivered)
+    def _left_over(self, undelivered: int, doubt: str | None = None) -> str:
+        lost = self._lost_phrase(undelivered, doubt)
         return f"run {self.run_id} is closed as {self._ending}{lost}{self._advice()}"
 
-    def _lost_phrase(self, undelivered: int) -> str:
+    def _lost_phrase(self, undelivered: int, doubt: str | None) -> str:
+        if doubt is not None:
+            return f", and whether all metric points arrived is not known ({doubt})"
         if not undelivered:
             return ""
         reason = self._outbox.reason or "the store was too slow"
         points = "1 metric point was" if undelivered == 1 else f"{undelivered:,} metric points were"
-        return f", but {points} not delivered: {reason}"
+        return f", and {points} not delivered ({reason})"
 
     def _advice(self) -> str:
         if self._journal is None:
             return ""
         folder = shlex.quote(str(self._journal.path.parent))
-        return f"; nothing is lost: histo-mlflow runs sync {folder}"
+        return f"; nothing is lost: {SYNC} {folder}"
 
     def _timed(self, metrics: Mapping[str, float], step: int) -> None:
         start = time.perf_counter()
@@ -294,7 +335,7 @@ class TrackedRun:
 
     def _queue(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        values = {name(key): float(value) for key, value in metrics.items()}
+        values = {key: float(value) for key, value in named(metrics).items()}
         points = [Point(k, v, now, step) for k, v in values.items() if math.isfinite(v)]
         if self._journal is not None:
             points = self._journal.append(points)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from histo_mlflow.tracking.entries import name, param_text
+from histo_mlflow.tracking.entries import named, param_text
 from histo_mlflow.tracking.journal import Journal
 from histo_mlflow.tracking.lifecycle import KEY_TAG, find_or_make, refuse_other_params, reopen_run
 from histo_mlflow.tracking.outbox import RETRY_SECONDS
@@ -77,7 +77,7 @@ def start_run(
             key=key,
         )
         if continued:
-            given = {name(key): param_text(value) for key, value in params.items()}
+            given = {key: param_text(value) for key, value in named(params).items()}
             refuse_other_params(found, given)
             reopen_run(store, found)
     except BaseException:

@@ -34,24 +34,26 @@ _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # Whoever asks for a pause of 100 s is asked again by our own pauses, which can be cut short.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     # MLflow prints a run's address to stdout, which is for data.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
-_PERMANENT = frozenset(
-    {
-        "INVALID_PARAMETER_VALUE",
-        "INVALID_STATE",
-        "RESOURCE_DOES_NOT_EXIST",
-        "ENDPOINT_NOT_FOUND",
-        "PERMISSION_DENIED",
-        "UNAUTHENTICATED",
-    }
-)
+# Not among them: credentials and addresses that are refused for a while by what stands before a
+# server (401, 403, 404), which comes right again.
+_PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"})
 _REASONS = (
     (r"Connection refused|actively refused", "the connection was refused (is the server running?)"),
-    (r"resolve|Name or service not known|getaddrinfo", "the host name is not known"),
+    (
+        r"Failed to resolve|NameResolutionError|Name or service not known|getaddrinfo",
+        "the host name is not known",
+    ),
     (r"Read timed out|ConnectTimeout|timed out", "no answer in time"),
+    (
+        r"must be in the 'active' state",
+        "the run was deleted (`mlflow runs restore` brings it back)",
+    ),
     (r"\b401\b|UNAUTHENTICATED", "the server wants credentials (MLFLOW_TRACKING_USERNAME, ...)"),
     (r"\b403\b|PERMISSION_DENIED", "the server denies this to us"),
     (r"unable to open database file", "the database file cannot be opened or made"),
@@ -125,6 +127,9 @@ class Store:
             raise_on_status=False,
             json=body,
         )
+        if not answer.text.strip():
+            # MLflow takes an empty answer for a yes; its server never gives one.
+            raise OSError(f"{endpoint} was answered with {answer.status_code} and nothing in it")
         found: dict[str, Any] = verify_rest_response(answer, where).json()
         return found
 
