@@ -180,3 +180,16 @@ def test_the_need_is_told_of_a_folder_that_is_not_there_yet(tmp_path, failing):
     failing("mkdir")
     with pytest.raises(DiskError, match=r"the disk is full: .*/new/deeper has [\d,]+ free"):
         files.make_folder(tmp_path / "new" / "deeper")
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path):
+    files.assert_writable(tmp_path / "a" / "b")
+
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DiskError, match="file"):
+            files.assert_writable(folder)

@@ -60,6 +60,19 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def assert_writable(folder: Path) -> None:
+    """Make a folder if it is not there, and try whether files can be made in it.
+
+    Raises:
+        DiskError: not so.
+    """
+    make_folder(folder)
+    trial = folder / f".trial{PARTIAL}"
+    with told(folder, 0):
+        write_new(trial, b"")
+        trial.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """`fsync` a folder, so that the names in it survive a power cut; not on Windows."""
     if os.name != "nt":
@@ -113,8 +126,11 @@ def remove_folder(folder: Path) -> None:
     with told(folder.parent, 0):
         if doomed.exists():
             shutil.rmtree(doomed)
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
+        if folder.is_dir():
+            os.rename(folder, doomed)
+            shutil.rmtree(doomed)
+        else:  # a file in its place, which is as unwanted
+            os.unlink(folder)
         sync_folder(folder.parent)
 
 

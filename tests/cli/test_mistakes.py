@@ -51,6 +51,8 @@ MISTAKES = {
         ["--dataset", "SPIDER", "--class_column", "tissue"],
         "tissue",
     ),
+    "an empty id, as of an unset variable": (["--resume", ""], "an unset variable"),
+    "an empty folder's name": (["--run_dir", ""], "an unset variable"),
     "an id for a number": (["--seed", "one"], "seed should be a valid integer"),
 }
 

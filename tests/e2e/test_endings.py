@@ -101,6 +101,8 @@ def test_a_signal_saves_within_5_s_and_the_same_command_ends_as_if_nothing_had_b
     assert ended.seconds < 5
     assert ended.sentence == f"ended by {signals[0][0].name}"
     assert found(store_uri).ended == ("KILLED", "interrupted")
+    training = moment.partition(":")[0] in ("step", "validation")
+    assert ("go on: histo-mlflow train --run-dir run" in ended.said) == training
 
     again = command(*train)
     assert again.code == 0, again.said
@@ -130,7 +132,7 @@ def test_a_step_that_does_not_end_is_left_half_way_and_the_checkpoint_before_it_
     print(f"hanging step: {ended.seconds:.2f} s")
     assert (ended.code, ended.sentence) == (143, "ended by SIGTERM")
     assert ended.seconds < 8
-    assert "a step did not end in time: the last checkpoint stands" in ended.said
+    assert "a step was left half-way: the last checkpoint stands" in ended.said
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("epoch-*"))
     assert names == ["epoch-0000-step-000000", "epoch-0001-step-000000"]
 
@@ -138,6 +140,34 @@ def test_a_step_that_does_not_end_is_left_half_way_and_the_checkpoint_before_it_
     assert again.code == 0, again.said
     assert "resume   after epoch 1" in again.said
     assert_as_undisturbed(undisturbed, tmp_path / "run", found(store_uri))
+
+
+@pytest.mark.parametrize("moment", ["starting", pytest.param("making", marks=pytest.mark.slow)])
+def test_a_signal_while_the_run_is_made_closes_it(
+    moment, command, store_uri, found, tmp_path, undisturbed
+):
+    train = ("train", *SMALL, "--run_dir", "run", "--tracking_uri", store_uri)
+    ended = command(*train, moment=moment, signals=TERM)
+
+    assert (ended.code, ended.sentence) == (143, "ended by SIGTERM"), ended.said
+    assert found(store_uri).ended == ("KILLED", "interrupted")
+    assert json.loads((tmp_path / "run" / "outcome.json").read_text())["ending"] == "interrupted"
+
+    again = command(*train)
+    assert again.code == 0, again.said
+    assert_as_undisturbed(undisturbed, tmp_path / "run", found(store_uri))
+
+
+def test_a_folder_of_runs_that_cannot_be_written_makes_no_run(command, store_uri, tmp_path):
+    from mlflow import MlflowClient
+
+    (tmp_path / "runs").write_text("a file")
+    ended = command("train", *SMALL, "--tracking_uri", store_uri)
+
+    assert ended.code == 1, ended.said
+    assert "runs" in ended.sentence
+    client = MlflowClient(store_uri)
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
 
 
 def test_a_second_ctrl_c_leaves_at_once(command, store_uri, tmp_path):
@@ -152,6 +182,7 @@ def test_a_second_ctrl_c_leaves_at_once(command, store_uri, tmp_path):
     print(f"second SIGINT: {ended.seconds:.2f} s")
     assert ended.code == 130
     assert ended.seconds < 1
+    assert ended.sentence == "left at once; the last checkpoint stands"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["run_id"]
 
 

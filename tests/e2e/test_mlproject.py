@@ -275,6 +275,38 @@ def test_however_mlflow_run_ends_the_training_saves_and_run_id_goes_on_with_it(s
     assert steps(client, which[1]) == list(range(1, 41))
 
 
+def words_of(process):
+    """The beginning of a command line; nothing for a process that has just ended."""
+    try:
+        return process.cmdline()[:3]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_an_mlflow_run_that_is_killed_at_once_leaves_no_training_and_no_open_run(
+    pause, store, tmp_path
+):
+    """The training is still importing, and finds nobody when it looks after its parent."""
+    running = MlflowRun(store, tmp_path)
+    deadline = time.monotonic() + 120
+    family = []
+    while not any("histo-mlflow" in word for p in family for word in words_of(p)):
+        assert time.monotonic() < deadline, running.said()
+        time.sleep(0.005)
+        family = psutil.Process(running.process.pid).children(recursive=True)
+    time.sleep(pause)
+    running.process.kill()
+    running.process.wait()
+
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == [], running.said()
+    _, run = only_run(store)
+    assert (run.info.status, run.data.tags["histo.ending"]) == ("KILLED", "interrupted")
+    assert "is gone" in run.data.tags["histo.cause"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_uv_builds_the_environment_from_conda_yaml(store, tmp_path):

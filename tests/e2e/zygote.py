@@ -43,11 +43,13 @@ def targets():
     from mlflow.models import Model
 
     from histo_mlflow.data import _packing
-    from histo_mlflow.jobs import beginning, outcome
+    from histo_mlflow.jobs import beginning, outcome, train
     from histo_mlflow.training import loop
 
     return {
         "packing": (_packing, "fill_chunk"),
+        "making": (train, "find_or_make"),
+        "starting": (train, "start_run"),
         "begin": (beginning, "draw_data"),
         "step": (loop, "train_step"),
         "validation": (loop, "predict_logits"),

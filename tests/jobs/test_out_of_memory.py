@@ -1,6 +1,9 @@
 """A batch that does not fit is computed in portions, said and logged; the update stays the same."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -111,6 +114,113 @@ def test_a_validation_that_does_not_fit_is_judged_in_smaller_batches(trained):
 
     assert done.ending == "finished"
     assert "out of memory: going on in portions of 8 images" in said
+
+
+def test_a_validation_that_does_not_fit_leaves_the_training_as_it_was(
+    store_uri, tmp_path, monkeypatch
+):
+    """It is judging that goes in halves; batch norms of the training see whole batches."""
+    from histo_mlflow.training import judging
+
+    real = judging.batches
+
+    def limited(dataset, order, batch_size, **options):
+        if batch_size > 8:
+            raise CUDA
+        return real(dataset, order, batch_size, **options)
+
+    monkeypatch.setattr(judging, "batches", limited)
+    done = train(
+        load("demo", RECIPE),
+        tracking_uri=store_uri,
+        run_dir=tmp_path / "run",
+        doctor_level=None,
+        talk=Talk(quiet=True),
+    )
+
+    assert done.ending == "finished"
+    history = json.loads((done.run_dir / "results" / "history.json").read_text())
+    assert [entry.get("micro_batch") for entry in history] == [None, None]
+
+
+def test_a_signal_while_the_checkpoint_before_comes_back_saves_nothing_else(
+    store_uri, tmp_path, monkeypatch
+):
+    """The step that ran out of memory is half done: it must not be saved as a whole one."""
+    from histo_mlflow.errors import Interrupted
+    from histo_mlflow.training.checkpoint import Checkpoints
+
+    step, load_state, steps, loads = loop.train_step, Checkpoints.load, [], []
+
+    def failing(*arguments, **options):
+        steps.append(True)
+        if len(steps) == 3:
+            raise MemoryError
+        return step(*arguments, **options)
+
+    def loaded(self, state):
+        loads.append(True)
+        if len(loads) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+        return load_state(self, state)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    monkeypatch.setattr(Checkpoints, "load", loaded)
+    with pytest.raises(Interrupted):
+        train(
+            load("demo", RECIPE),
+            tracking_uri=store_uri,
+            run_dir=tmp_path / "run",
+            doctor_level=None,
+            talk=Talk(quiet=True),
+        )
+
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == ["epoch-0000-step-000000"]
+
+
+def test_numbers_not_looked_at_yet_are_looked_at_before_a_signal_saves(
+    store_uri, tmp_path, monkeypatch, capsys
+):
+    """As on a GPU, where a look waits for the device."""
+    from histo_mlflow.errors import Interrupted
+    from histo_mlflow.training.numbers import NumberWatch
+
+    step, steps = loop.train_step, []
+
+    def poisoned(model, loss_function, *arguments, **options):
+        steps.append(True)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return step(
+                model, lambda x, y: loss_function(x, y) * float("nan"), *arguments, **options
+            )
+        return step(model, loss_function, *arguments, **options)
+
+    def go():
+        return train(
+            load("demo", {**RECIPE, "accumulate": "4"}),
+            tracking_uri=store_uri,
+            run_dir=tmp_path / "run",
+            doctor_level=None,
+            talk=Talk(),
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", poisoned)
+        patch.setattr(
+            loop,
+            "NumberWatch",
+            lambda epoch, at_once, scaled, names: NumberWatch(epoch, False, scaled, names),
+        )
+        with pytest.raises(Interrupted):
+            go()
+
+    assert "the loss became nan in epoch 1, step 3" in capsys.readouterr().err
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == ["epoch-0000-step-000000"]
+    assert go().ending == "finished"
 
 
 def test_another_error_of_torch_is_no_lack_of_memory(trained):

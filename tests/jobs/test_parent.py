@@ -87,6 +87,36 @@ def test_the_end_of_anything_else_does_not(name, run_id, family):
     assert not ended.exists()
 
 
+def test_who_started_it_is_known_by_its_number_whatever_it_is_called(family, monkeypatch):
+    from histo_mlflow.jobs.parent import project_runner
+
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    assert project_runner(str(os.getppid())).pid == os.getppid()
+    for unknown in ("$PPID", "1", "", None):
+        assert project_runner(unknown) is None
+
+
+def test_who_is_gone_already_ends_the_training_once_it_listens(monkeypatch):
+    """`mlflow run` that was killed while its child was importing."""
+    from histo_mlflow.errors import Interrupted
+    from histo_mlflow.jobs import parent
+    from histo_mlflow.jobs.signals import ending_by_signal
+
+    monkeypatch.setattr(parent, "LOOK_SECONDS", 0.05)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with pytest.raises(ProcessLookupError):
+        parent.project_runner(str(gone.pid))
+    with (  # noqa: PT012
+        parent.ending_with_parent(started_by=str(gone.pid)),
+        pytest.raises(Interrupted, match="nobody"),
+        ending_by_signal() as ending,
+    ):
+        time.sleep(0.3)  # imports
+        with parent.ending_with_parent(lambda: setattr(ending, "why", "nobody is there")):
+            time.sleep(10)
+
+
 def test_the_watch_ends_with_its_context(monkeypatch):
     import threading
 
@@ -95,7 +125,7 @@ def test_the_watch_ends_with_its_context(monkeypatch):
     from histo_mlflow.jobs import parent
 
     monkeypatch.setattr(parent, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(parent, "project_runner", psutil.Process)
+    monkeypatch.setattr(parent, "project_runner", lambda _: psutil.Process())
     with parent.ending_with_parent(lambda: pytest.fail("it is alive")):
         time.sleep(0.1)
     time.sleep(0.1)

@@ -151,3 +151,40 @@ def test_another_machine_is_told():
     assert told.startswith(
         "the run was begun with torch 2.15.0, now 2.16.0: it goes on, but not bit"
     )
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_run(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "design.md").write_text("# Design")
+    with pytest.raises(ResumeError, match=r"docs holds no run, and other files \(design.md\)"):
+        where(tmp_path, run_dir=tmp_path / "docs")
+
+
+def test_what_a_kill_at_the_very_beginning_leaves_is_gone_on_with(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("lock", "recipe.yaml", ".run.json.partial"):
+        (folder / name).write_text("")
+    assert where(tmp_path, run_dir=folder).facts() is None
+
+
+def test_without_a_recipe_that_of_the_run_in_the_folder_is_taken(begun, tmp_path):
+    def wanted(dataset, run_dir):
+        return wanted_recipe(dataset, {}, resume=None, runs_dir=tmp_path / "runs", run_dir=run_dir)
+
+    assert wanted(None, begun.path) == load("demo", {"lr": "3e-4"})
+    assert wanted("demo", begun.path) == load("demo", {})
+    assert wanted(None, tmp_path / "new") == load("demo", {})
+
+
+@pytest.mark.parametrize("text", ["{}", '{"ending": "finished", "cause": null, "result": null}'])
+def test_an_outcome_that_is_not_as_it_was_written_says_what_to_do(text, begun):
+    (begun.path / "outcome.json").write_text(text)
+    with pytest.raises(ResumeError, match=r"outcome.json is not as it was written: delete it"):
+        begun.outcome()
+
+
+def test_a_machine_that_another_version_noted_otherwise_is_told():
+    told = other_machine({"torch": "2.15.0", "colour": "grey"}, MACHINE)
+    assert "device_name unknown, now a CPU" in told
+    assert "torch" not in told

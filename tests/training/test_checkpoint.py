@@ -296,7 +296,26 @@ DAMAGES = {
     "no tensors": (lambda c: (c / "state.safetensors").unlink(), "state.safetensors is missing"),
     "no marker": (lambda c: (c / "commit.json").unlink(), "commit.json is missing"),
     "a torn marker": (lambda c: (c / "commit.json").write_text('{"state'), "cannot be read"),
-    "an empty marker": (lambda c: (c / "commit.json").write_text("{}"), "names no files"),
+    "an empty marker": (lambda c: (c / "commit.json").write_text("{}"), "names other files"),
+    "a marker that forgets a file": (
+        lambda c: (
+            (c / "commit.json").write_text(
+                json.dumps(
+                    {"state.json": json.loads((c / "commit.json").read_text())["state.json"]}
+                )
+            ),
+            (c / "state.safetensors").unlink(),
+        ),
+        "names other files",
+    ),
+    "a folder in the marker's place": (
+        lambda c: ((c / "commit.json").unlink(), (c / "commit.json").mkdir()),
+        "commit.json cannot be read (Is a directory)",
+    ),
+    "a file in its place": (
+        lambda c: (shutil.rmtree(c), c.write_text("")),
+        "cannot be read (Not a directory)",
+    ),
 }
 
 

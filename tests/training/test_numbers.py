@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.errors import NotANumberError
-from histo_mlflow.training.numbers import NumberWatch
+from histo_mlflow.training.numbers import NumberWatch, expect_finite
 
 INDEX = np.array([4, 7, 9, 2])
 NAN, INF = torch.tensor(float("nan")), torch.tensor(float("inf"))
@@ -79,3 +80,16 @@ def test_loss_scaling_is_allowed_its_infinite_gradients_but_no_other_number():
 
     with pytest.raises(NotANumberError, match="the norm of the weights"):
         watching.expect(0, "the norm of the weights", NAN, INDEX)
+
+
+def test_a_validation_without_numbers_names_its_images(packed_noise):
+    path, labels = packed_noise(6, 16)
+    val = PackedDataset(path, np.array([5, 0, 3]), labels[[5, 0, 3]])
+    expect_finite(np.zeros((3, 2)), 0, val)
+    with pytest.raises(NotANumberError) as caught:
+        expect_finite(np.array([[0.0, 1.0], [np.nan, 0.0], [0.0, np.inf]]), 4, val)
+
+    assert caught.value.sample_ids == ("0", "3")
+    assert str(caught.value).startswith(
+        "validation after epoch 5 gave no numbers for 2 of 3 images (0, 3): lower lr"
+    )

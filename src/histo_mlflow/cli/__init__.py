@@ -46,7 +46,7 @@ def main() -> None:
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except HistoMlflowError as error:
-        _leave(str(error), 1)
+        _leave(_told(error), 1)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx and _is_help(error, error.ctx):
             error.show()
@@ -56,7 +56,7 @@ def main() -> None:
         # click turns every KeyboardInterrupt, and so our `Interrupted`, into this.
         ended = abort.__cause__
         if isinstance(ended, Interrupted):
-            _leave(str(ended), ended.exit_code)
+            _leave(_told(ended), ended.exit_code)
         _leave("interrupted", 130)
 
 
@@ -66,6 +66,11 @@ def _is_help(error: click.UsageError, context: click.Context) -> bool:
     Newer versions of click raise an error of a class of its own for it.
     """
     return error.message == context.get_help()
+
+
+def _told(error: BaseException) -> str:
+    """The error with what became known on the way out, as one sentence."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def _leave(sentence: str, code: int) -> NoReturn:

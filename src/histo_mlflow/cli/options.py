@@ -53,6 +53,17 @@ def recipe_options(sections: Collection[str] | None = None) -> Callable[[Command
     return decorate
 
 
+def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty value, which an unset variable of a shell gives, instead of the default.
+
+    Raises:
+        click.BadParameter: it is empty.
+    """
+    if value is not None and not value.strip():
+        raise click.BadParameter("is empty (an unset variable?); leave it out, or give a value")
+    return value
+
+
 def given(options: dict[str, str | None]) -> dict[str, str]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}

@@ -7,14 +7,14 @@ from typing import Literal
 
 import click
 
-from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
+from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_options
 
 
 @click.command(cls=RecipeCommand)
 @click.option(
     "--dataset",
     default=None,
-    help="Recipe: a shipped name, or a .yaml file. [demo, or that of the run to resume]",
+    help="Recipe: a shipped name, or a .yaml file. [demo, or that of the run to go on with]",
 )
 @click.option("--experiment", default=None, help="MLflow experiment. [the recipe's name]")
 @click.option("--run-name", default=None, help="MLflow run name.")
@@ -27,14 +27,18 @@ from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
     "--runs-dir",
     default="runs",
     show_default=True,
+    callback=not_empty,
     help="Folder for the local files of each run.",
 )
 @click.option(
     "--run-dir",
     default=None,
+    callback=not_empty,
     help="Folder for this run's files instead; a run that is in it is gone on with.",
 )
-@click.option("--resume", default=None, metavar="RUN_ID", help="Go on with this run.")
+@click.option(
+    "--resume", default=None, metavar="RUN_ID", callback=not_empty, help="Go on with this run."
+)
 @click.option(
     "--checkpoint-seconds",
     default=300.0,
@@ -56,6 +60,7 @@ from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
     type=click.Choice(["off", "quick", "full"]),
     help="What is examined before the first step; full also learns one batch by heart.",
 )
+@click.option("--started-by", default=None, hidden=True, help="Process that this one ends with.")
 @click.option("--quiet", is_flag=True, help="No talk and no progress bars on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @recipe_options()
@@ -70,6 +75,7 @@ def train(
     checkpoint_seconds: float,
     checkpoint_steps: int | None,
     doctor_level: Literal["off", "quick", "full"],
+    started_by: str | None,
     quiet: bool,
     as_json: bool,
     **overrides: str | None,
@@ -87,7 +93,7 @@ def train(
     """
     from histo_mlflow.jobs.parent import ending_with_parent
 
-    with ending_with_parent():  # before the imports, which take seconds
+    with ending_with_parent(started_by=started_by):  # before the imports, which take seconds
         from histo_mlflow.jobs.epochs import CheckpointPolicy
         from histo_mlflow.jobs.resume import wanted_recipe
         from histo_mlflow.jobs.talk import Talk

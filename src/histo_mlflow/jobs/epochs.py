@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -66,6 +68,7 @@ class Epochs:
         self._policy, self._signals, self._talk = policy, signals, talk
         self.checkpoints = Checkpoints(folder.checkpoints, identity(ready))
         self._saved_at, self._cost = monotonic(), 0.0
+        self._look: Callable[[], None] = lambda: None
         self._resume()
 
     @property
@@ -86,11 +89,22 @@ class Epochs:
         try:
             self._train_in_what_fits()
         except Interrupted:
-            if self._signals.torn:
-                self._talk.say("WARN", "a step did not end in time: the last checkpoint stands")
-            else:
-                self._save()
+            self._leave()
             raise
+
+    def _leave(self) -> None:
+        """Save on the way out, unless the state is not what it should be; say how to go on."""
+        try:
+            self._look()
+            if self._signals.torn:
+                raise TrainingError("a step was left half-way")
+            self._save()
+            place = _place(self._ready.state.epoch, self._ready.state.progress.steps)
+        except TrainingError as problem:  # numbers that are none, too
+            self._talk.say("WARN", f"{problem}: the last checkpoint stands")
+            place = "at the last checkpoint"
+        folder = shlex.quote(str(self._folder.path))
+        self._talk.say("saved", f"{place}; go on: histo-mlflow train --run-dir {folder}")
 
     def _train_in_what_fits(self) -> None:
         """Train; on running out of memory, go back to the last checkpoint with smaller portions."""
@@ -106,8 +120,11 @@ class Epochs:
                 return
             # Outside the handler, whose traceback keeps the tensors of the step alive.
             portion = smaller(state.micro_batch, self._ready.settings.batch_size)
-            self.checkpoints.load(state)
-            state.micro_batch = portion
+            with self._signals.whole():
+                self.checkpoints.load(state)
+                state.micro_batch = portion
+                self._look = lambda: None
+                self._signals.torn = False
             self._talk.say(
                 "memory",
                 f"out of memory: going on in portions of {portion} images, the update stays that "
@@ -142,6 +159,7 @@ class Epochs:
 
     def _after_step(self, record: StepRecord, bar: EpochBar) -> None:
         bar(record)
+        self._look = record.look
         policy = self._policy
         by_steps = policy.steps is not None and record.step % policy.steps == 0
         pause = max(policy.seconds, SHARE * self._cost)
@@ -178,17 +196,19 @@ class Epochs:
             return
         for problem in resumed.damaged:
             self._talk.say("WARN", f"checkpoint {problem}; the one before it is taken")
-        place = (
-            f"epoch {resumed.epoch + 1}, step {resumed.step + 1}"
-            if resumed.step
-            else (f"after epoch {resumed.epoch}" if resumed.epoch else "from the beginning")
-        )
-        self._talk.say("resume", place)
+        self._talk.say("resume", _place(resumed.epoch, resumed.step))
         for entry in state.history:
             self._log(entry)
 
 
 _NO_METRICS = ("epoch", "phase", "seconds")
+
+
+def _place(epochs: int, steps: int) -> str:
+    """Where a training stands, after so many epochs and so many steps of the next."""
+    if steps:
+        return f"in epoch {epochs + 1}, after step {steps}"
+    return f"after epoch {epochs}" if epochs else "at the beginning"
 
 
 def identity(ready: Ready) -> dict[str, str]:

@@ -34,6 +34,11 @@ def run_folder(
         return None
     folder = RunFolder(Path(run_dir) if run_dir is not None else Path(runs_dir) / str(wanted))
     facts = folder.facts()
+    if facts is None and run_dir is not None and (strange := folder.strangers()):
+        raise ResumeError(
+            f"{folder.path} holds no run, and other files ({', '.join(strange[:3])}): name a new "
+            "or empty folder with --run-dir"
+        )
     if resume and facts is None:
         raise ResumeError(
             f"run {resume} cannot be resumed: its files are expected in {folder.path}, where "
@@ -55,17 +60,17 @@ def wanted_recipe(
     runs_dir: str | Path,
     run_dir: str | Path | None = None,
 ) -> Recipe:
-    """The recipe of a command line; where it names a run to resume and no recipe, the run's own.
+    """The recipe of a command line; where it names a run to go on with and no recipe, the run's.
 
     Raises:
         ResumeError: the run's files are not there.
         RecipeError: the recipe is not valid.
     """
-    if dataset is not None or resume is None:
+    folder = None
+    if dataset is None and (resume is not None or run_dir is not None):
+        folder = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
+    if folder is None or folder.facts() is None:
         return load(dataset or "demo", overrides)
-    folder = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
-    if folder is None:
-        raise ResumeError(f"run {resume} has no folder")
     begun_recipe(folder)
     return load(str(folder.recipe), overrides)
 
@@ -129,7 +134,11 @@ def machine(plan: DevicePlan) -> dict[str, str]:
 
 def other_machine(begun: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """What to say to a run that goes on elsewhere than it was begun; None where all is equal."""
-    other = [f"{name} {was}, now {now[name]}" for name, was in begun.items() if was != now[name]]
+    other = [
+        f"{name} {begun.get(name, 'unknown')}, now {value}"
+        for name, value in now.items()
+        if begun.get(name) != value
+    ]
     if not other:
         return None
     return (

@@ -25,6 +25,7 @@ from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.errors import ResumeError
+from histo_mlflow.tracking.lifecycle import WHOLE
 
 FORMAT = 1
 
@@ -120,9 +121,30 @@ class RunFolder:
         noted = {"title": title, "digest": digest, "source": source, "counts": dict(counts)}
         files.write_json(self.path / "dataset.json", noted)
 
+    def strangers(self) -> list[str]:
+        """Names of what lies in the folder and is not what beginning a run leaves there."""
+        if not self.path.is_dir():
+            return []
+        names = sorted(path.name for path in self.path.iterdir())
+        ours = ("lock", self.recipe.name)
+        return [name for name in names if name not in ours and not name.endswith(files.PARTIAL)]
+
     def outcome(self) -> dict[str, Any] | None:
-        """How the training came out; None while that is not settled."""
-        return self._read("outcome.json")
+        """How the training came out; None while that is not settled.
+
+        Raises:
+            ResumeError: `outcome.json` is not as it was written.
+        """
+        found = self._read("outcome.json")
+        if found is None:
+            return None
+        missing = {"ending", "cause", "result"} - found.keys()
+        if missing or (found["ending"] in WHOLE and not isinstance(found["result"], dict)):
+            raise ResumeError(
+                f"{self.path / 'outcome.json'} is not as it was written: delete it and give the "
+                "same command again, and it is made anew from the last checkpoint"
+            )
+        return found
 
     def write_outcome(self, outcome: Mapping[str, Any] | None) -> None:
         """Note how it came out; None takes it back, when the training goes on."""

@@ -19,7 +19,8 @@ class Ending:
     """How the process is to end, once a signal has come.
 
     Attributes:
-        torn: something that should have stayed whole did not end in time and was left half-way.
+        torn: something that should have stayed whole was left half-way, by a signal that could wait
+            no longer or by an error; whoever puts it right says so.
         why: what `Interrupted` shall say instead of the signal's name.
     """
 
@@ -34,6 +35,8 @@ class Ending:
     def whole(self) -> Iterator[None]:
         """A signal that comes while this is open takes effect when it closes.
 
+        An error that leaves it sets `torn`.
+
         Raises:
             Interrupted: on leaving, or after `LATEST_SECONDS` in the middle; then `torn` is set.
         """
@@ -42,15 +45,14 @@ class Ending:
             yield
         except BaseException as error:
             self._held -= 1
+            self.torn = True
             if self._signal is not None and not self._held:
-                # What failed was left half-way, and the alarm would come at a random place.
-                _alarm(0)
-                self.torn = True
+                _alarm(0)  # it would come at a random place
                 number, self._signal = self._signal, None
                 raise Interrupted(number, self.why) from error
             raise
         self._held -= 1
-        if self._signal is not None and not self._held and not self.torn:
+        if self._signal is not None and not self._held:
             _alarm(0)
             self._raise(self._signal)
 
@@ -62,6 +64,7 @@ class Ending:
         """
         if self._ended:
             if number == signal.SIGINT:
+                os.write(2, b"histo-mlflow: left at once; the last checkpoint stands\n")
                 os._exit(128 + signal.SIGINT)
             return
         self._ended = True

@@ -6,9 +6,10 @@ same run.
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,7 @@ from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.data.findings import Finding, Level
-from histo_mlflow.errors import DiskError, NotANumberError, TrackingError
+from histo_mlflow.errors import DiskError, Interrupted, NotANumberError, TrackingError
 from histo_mlflow.jobs import doctor
 from histo_mlflow.jobs.beginning import log_beginning
 from histo_mlflow.jobs.deliver import advised, deliver, store_uri
@@ -38,7 +39,7 @@ from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
-from histo_mlflow.tracking.lifecycle import WHOLE, Ending, find_or_make
+from histo_mlflow.tracking.lifecycle import WHOLE, Ending, close_run, find_or_make, is_closed
 from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.start import start_run
@@ -109,7 +110,6 @@ def train(
     talk = talk or Talk()
     with ExitStack() as stack:
         signals = stack.enter_context(ending_by_signal())
-        stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
         begun = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
         facts = None
         if begun is not None:
@@ -123,6 +123,9 @@ def train(
                 return done
             tracking_uri = store_uri(facts, tracking_uri)
         store = connect(tracking_uri)
+        stack.push(lambda _, error, __: _close_orphan(store, error))
+        # Not before: an import that is cut short cannot be had again, to close the run.
+        stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
         if begun is not None and facts is None:
             refuse_begun_elsewhere(store, begun)
         with files.told_if_full(cache_dir()):
@@ -131,27 +134,60 @@ def train(
             talk.say("WARN", told)
         findings = _examine(ready, doctor_level, talk=talk)
         title = experiment or recipe.name
-        folder, facts = _found_or_begun(
-            store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir)
-        )
         if begun is None:
-            stack.enter_context(locked(folder))
-        run = start_run(
-            store,
-            facts.experiment,
-            None,
-            recipe.flatten(),
-            ready.tags(),
-            run_id=facts.run_id,
-            journal_path=folder.journal,
-        )
-        with run:
-            talk.say("run", f"{run.run_id} in {store.shown_uri}")
-            result = _run(run, ready, folder, findings, checkpoints, signals, talk=talk)
-            run.end(result.ending)
+            files.assert_writable(Path(runs_dir))
+        with signals.whole():  # until there is somebody to close what is made here
+            folder, facts, made = _found_or_begun(
+                store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir)
+            )
+            with _closing_if_left(store, made, folder):
+                if begun is None:
+                    stack.enter_context(locked(folder))
+                run = start_run(
+                    store,
+                    facts.experiment,
+                    None,
+                    recipe.flatten(),
+                    ready.tags(),
+                    run_id=facts.run_id,
+                    journal_path=folder.journal,
+                )
+            stack.enter_context(run)
+            stack.push(lambda _, error, __: _note_ending(folder, error))
+        talk.say("run", f"{run.run_id} in {store.shown_uri}")
+        result = _run(run, ready, folder, findings, checkpoints, signals, talk=talk)
+        run.end(result.ending)
         folder.note_delivered("ended")
     talk.say("look", run.url)
     return result
+
+
+def _close_orphan(store: Store, error: BaseException | None) -> None:
+    """Close the run that an `mlflow run` made which is gone, where nothing was begun in it yet."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not isinstance(error, Interrupted) or str(error) != GONE or run_id is None:
+        return
+    try:
+        if not is_closed(store, run_id, "interrupted"):
+            close_run(store, run_id, "interrupted", GONE)
+    except TrackingError as second:
+        error.add_note(str(second))
+
+
+@contextmanager
+def _closing_if_left(store: Store, run_id: str | None, folder: RunFolder) -> Iterator[None]:
+    """Close a run that was just made if an error comes before anything else would close it."""
+    try:
+        yield
+    except BaseException as error:
+        if run_id is not None:
+            _note_ending(folder, error)
+            ending: Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            try:
+                close_run(store, run_id, ending, _cause(error))
+            except TrackingError as second:
+                error.add_note(str(second))
+        raise
 
 
 def _found_or_begun(
@@ -162,14 +198,14 @@ def _found_or_begun(
     experiment: str,
     run_name: str,
     runs_dir: Path,
-) -> tuple[RunFolder, RunFacts]:
-    """The run's folder and facts, with the run made in the store if it was not yet.
+) -> tuple[RunFolder, RunFacts, str | None]:
+    """The run's folder and facts, and its id where it had to be made in the store.
 
     The folder learns the key before the run is made and the id after, so that a kill between the
     two leaves no second run.
     """
     if begun is not None and facts is not None and facts.run_id is not None:
-        return begun, facts
+        return begun, facts, None
     if facts is None:
         plan = {
             "device": ready.plan.device,
@@ -182,7 +218,7 @@ def _found_or_begun(
         )
         if begun is not None:
             _note(begun, facts, ready.recipe)
-    found, _ = find_or_make(
+    found, continued = find_or_make(
         store,
         facts.experiment,
         run_name,
@@ -192,8 +228,10 @@ def _found_or_begun(
     )
     facts = replace(facts, run_id=found.info.run_id)
     folder = begun or RunFolder(runs_dir / found.info.run_id)
-    _note(folder, facts, ready.recipe)
-    return folder, facts
+    made = None if continued else str(facts.run_id)
+    with _closing_if_left(store, made, folder):
+        _note(folder, facts, ready.recipe)
+    return folder, facts, made
 
 
 def _note(folder: RunFolder, facts: RunFacts, recipe: Recipe) -> None:
@@ -248,35 +286,38 @@ def _run(
     *,
     talk: Talk,
 ) -> TrainResult:
+    outcome = folder.outcome()
+    if outcome is None or outcome["ending"] not in WHOLE:
+        folder.write_outcome(None)
+        started = perf_counter()
+        epochs = Epochs(run, ready, folder, policy or CheckpointPolicy(), signals, talk=talk)
+        log_beginning(run, ready, folder, findings, talk=talk)
+        epochs.train()
+        outcome = conclude(run, ready, folder, epochs, started, talk=talk)
     try:
-        outcome = folder.outcome()
-        if outcome is None or outcome["ending"] not in WHOLE:
-            folder.write_outcome(None)
-            started = perf_counter()
-            epochs = Epochs(run, ready, folder, policy or CheckpointPolicy(), signals, talk=talk)
-            log_beginning(run, ready, folder, findings, talk=talk)
-            epochs.train()
-            outcome = conclude(run, ready, folder, epochs, started, talk=talk)
-        try:
-            model_id = deliver(run, folder, outcome, talk=talk)
-        except TrackingError as error:
-            raise advised(error, folder) from error
-        return _result(folder, outcome, model_id)
-    except BaseException as error:
-        _note_ending(folder, error)
-        raise
+        model_id = deliver(run, folder, outcome, talk=talk)
+    except TrackingError as error:
+        raise advised(error, folder) from error
+    return _result(folder, outcome, model_id)
 
 
-def _note_ending(folder: RunFolder, error: BaseException) -> None:
+def _note_ending(folder: RunFolder, error: BaseException | None) -> None:
     """Keep how a run was left, for the store to be told later if it does not listen now."""
+    if error is None:
+        return
     outcome = folder.outcome()
     if outcome is not None and outcome["ending"] in WHOLE:
         return
     ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    cause = redact(f"{type(error).__name__}: {error}")
     try:
         if isinstance(error, NotANumberError):
-            files.write_json(folder.path / "failure.json", {"sample_ids": list(error.sample_ids)})
-        folder.write_outcome({"ending": ending, "cause": cause, "result": None})
+            path = folder.path / "failure.json"
+            files.write_json(path, {"sample_ids": list(error.sample_ids)})
+            error.add_note(f"all images concerned are in {path}")
+        folder.write_outcome({"ending": ending, "cause": _cause(error), "result": None})
     except DiskError as second:  # the disk may be what failed, and the first error tells more
         error.add_note(f"the ending could not be noted in {folder.path}: {second}")
+
+
+def _cause(error: BaseException) -> str:
+    return redact(f"{type(error).__name__}: {error}")

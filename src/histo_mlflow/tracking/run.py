@@ -6,7 +6,6 @@ interrupted.
 """
 
 import json
-import logging
 import math
 import shlex
 import threading
@@ -35,7 +34,6 @@ from histo_mlflow.tracking.store import Store
 from histo_mlflow.tracking.system import SystemSampler
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 ARTIFACT_SECONDS = 600.0
 END_WHOLE_SECONDS = 30.0
@@ -300,10 +298,8 @@ class TrackedRun:
             left_over = self._left_over(self.undelivered) if self.undelivered else None
         except TrackingError as second:
             left_over = str(second)
-        if left_over:
+        if left_over and SYNC not in str(error):  # else it says already what to do
             error.add_note(left_over)
-            if SYNC not in str(error):  # which says what to do already
-                logger.warning("%s", left_over)
 
     def _left_over(self, undelivered: int, doubt: str | None = None) -> str:
         lost = self._lost_phrase(undelivered, doubt)

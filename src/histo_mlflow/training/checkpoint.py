@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
@@ -38,6 +39,7 @@ STATE, FACTS, WEIGHTS, COMMIT = (
     "weights.safetensors",
     "commit.json",
 )
+STATE_FILES, BEST_FILES = frozenset({STATE, FACTS}), frozenset({WEIGHTS})
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Checkpoints:
 
         Raises:
             DiskError: it cannot be written; the earlier checkpoints are intact.
-            NotANumberError: a weight or a buffer is not finite; nothing is written.
+            NotANumberError: a weight, a buffer, a gradient or a loss is not finite; nothing is
+                written.
         """
         place = (state.epoch, state.progress.steps)
         if place == self._saved:
@@ -107,7 +110,7 @@ class Checkpoints:
             ResumeError: they are missing or damaged.
         """
         folder = self.folder / _best(state)
-        if problem := _problem(folder):
+        if problem := _problem(folder, BEST_FILES):
             raise ResumeError(f"the best weights in {folder} cannot be used: {problem}")
         return folder / WEIGHTS
 
@@ -125,9 +128,13 @@ class Checkpoints:
         damaged: list[str] = []
         found = self._names()
         for name in reversed(found):
-            problem = _problem(self.folder / name) or self._restore(name, state)
+            problem = _problem(self.folder / name, STATE_FILES) or self._restore(name, state)
             if problem is None:
-                older = [other for other in found if other < name and _problem(self.folder / other)]
+                older = [
+                    other
+                    for other in found
+                    if other < name and _problem(self.folder / other, STATE_FILES)
+                ]
                 for other in [*(line.partition(":")[0] for line in damaged), *older]:
                     files.remove_folder(self.folder / other)
                 self._saved = (state.epoch, state.progress.steps)
@@ -151,8 +158,10 @@ class Checkpoints:
             )
         self._compare(folder, facts["identity"])
         best_epoch = facts["stopping"]["best_epoch"]
-        if best_epoch is not None and (problem := _problem(self.folder / _best_name(best_epoch))):
-            return f"its best weights are not whole ({problem})"
+        if best_epoch is not None:
+            problem = _problem(self.folder / _best_name(best_epoch), BEST_FILES)
+            if problem is not None:
+                return f"its best weights are not whole ({problem})"
         try:
             tensors = tensors_from((folder / STATE).read_bytes())
         except SafetensorError as error:
@@ -223,34 +232,44 @@ def _best_name(epoch: int) -> str:
     return f"best-{epoch:04d}"
 
 
-def _problem(folder: Path) -> str | None:
-    """Why a committed folder cannot be used; None where it is whole."""
+def _problem(folder: Path, names: frozenset[str]) -> str | None:
+    """Why a folder that was committed with these files cannot be used; None where it is whole."""
     try:
         commit = json.loads((folder / COMMIT).read_text("utf-8"))
-        if not commit:
-            return f"{COMMIT} names no files"
+        if set(commit) != names:
+            return f"{COMMIT} names other files than {', '.join(sorted(names))}"
         for name, facts in commit.items():
             path = folder / name
             if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
                 return f"{name} was changed or cut off"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
+    except OSError as error:  # a bad block, a folder in a file's place, no permission
+        return f"{Path(error.filename or COMMIT).name} cannot be read ({error.strerror})"
     except (ValueError, AttributeError, KeyError, TypeError):
         return f"{COMMIT} cannot be read"
     return None
 
 
 def _refuse_broken(state: LoopState) -> None:
+    for name, tensor in _numbers(state):
+        if tensor.is_floating_point() and not _finite(tensor):
+            raise NotANumberError(
+                f"{name} is not finite after epoch {state.epoch}, step {state.progress.steps}: it "
+                "is not saved; the checkpoint before it stands. Lower lr or set clip_norm",
+                (),
+            )
+
+
+def _numbers(state: LoopState) -> Iterator[tuple[str, Tensor]]:
     models = {"the model": state.model, "the average": state.judged_model}
     for what, model in models.items():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() and not _finite(tensor):
-                raise NotANumberError(
-                    f"{name} of {what} is not finite after epoch {state.epoch}, step "
-                    f"{state.progress.steps}: it is not saved; the checkpoint before it stands. "
-                    "Lower lr or set clip_norm",
-                    (),
-                )
+        yield from ((f"{name} of {what}", tensor) for name, tensor in model.state_dict().items())
+    for name, parameter in state.model.named_parameters():
+        if parameter.grad is not None:
+            yield f"the gradient of {name}", parameter.grad
+    if state.progress.losses:
+        yield "the loss", torch.stack(state.progress.losses)
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -24,7 +24,7 @@ from histo_mlflow.models.groups import freeze_backbone, unfreeze_backbone
 from histo_mlflow.randomness import derive
 from histo_mlflow.training.judging import predict_logits
 from histo_mlflow.training.memory import micro_batches
-from histo_mlflow.training.numbers import LOOK_EVERY, NumberWatch
+from histo_mlflow.training.numbers import LOOK_EVERY, NumberWatch, expect_finite
 from histo_mlflow.training.schedule import apply, multiplier
 from histo_mlflow.training.state import EpochRecord, FitSettings, LoopState, Progress, StepRecord
 from histo_mlflow.training.step import LossFunction, StepResult, train_step
@@ -74,7 +74,8 @@ def fit(
         metrics come from the augmented images as the model met them, during the epoch.
 
     Raises:
-        NotANumberError: the loss, a gradient or a weight stopped being a number.
+        NotANumberError: the loss, a gradient, a weight or a logit of the validation stopped being a
+            number.
     """
     entered = None
     while state.epoch < settings.epochs and not state.stopping.exhausted:
@@ -89,6 +90,7 @@ def fit(
         logits = predict_logits(
             state.judged_model, val, batch_size=state.eval_batch(settings), plan=plan
         )
+        expect_finite(logits, state.epoch, val)
         judged = {f"val/{name}": value for name, value in measure(val.labels, logits).items()}
         with whole():
             seconds = state.progress.seconds + time.perf_counter() - judging

@@ -11,13 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from histo_mlflow.data.batches import Indices
+from histo_mlflow.data.batches import Indices, PackedDataset
 from histo_mlflow.errors import NotANumberError
 
 LOOK_EVERY = 25
+ADVICE = "lower lr, lengthen warmup_epochs or set clip_norm (1.0 is usual)"
 SHOWN = 8
 
 
@@ -96,11 +98,31 @@ class NumberWatch:
             certain = bool(broken.any() and not broken.all())
             index = index[broken] if certain else index
         blamed = self.names(index)
-        more = f" and {len(blamed) - SHOWN} more" if len(blamed) > SHOWN else ""
         raise NotANumberError(
             f"{what} became {number} in epoch {self.epoch + 1}, step {step + 1}, "
-            f"{'because of' if certain else 'with'} the images {', '.join(blamed[:SHOWN])}{more}: "
-            "lower lr, lengthen warmup_epochs or set clip_norm (1.0 is usual), and look at images "
-            "that are blamed; nothing of this step is kept",
+            f"{'because of' if certain else 'with'} the images {_shown(blamed)}: {ADVICE}, and "
+            "look at images that are blamed; nothing of this step is kept",
             blamed,
         )
+
+
+def expect_finite(logits: np.ndarray, epoch: int, dataset: PackedDataset) -> None:
+    """Raise unless all logits of a validation, (n, K), are finite numbers.
+
+    Raises:
+        NotANumberError: with the images.
+    """
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        blamed = dataset.ids(broken)
+        raise NotANumberError(
+            f"validation after epoch {epoch + 1} gave no numbers for {len(broken):,} of "
+            f"{len(logits):,} images ({_shown(blamed)}): {ADVICE}; nothing of this epoch's end is "
+            "kept",
+            blamed,
+        )
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
