@@ -119,7 +119,7 @@ def test_look_alikes_with_different_labels_are_told_with_the_first_pair(folders,
     prepare(recipe(folders), talk=Talk())
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "different labels" in line]
 
-    assert line.startswith(f"WARN     leak-groups: {said}")
+    assert line.startswith(f"WARN     leak-labels: {said}")
     assert " (Benign) and Malignant/copy_" in line
     assert line.endswith(".jpg (Malignant); `histo-mlflow data leaks` shows all")
 

@@ -154,7 +154,7 @@ def _conflict(leaks: Leaks) -> Finding | None:
         return None
     first = pairs.iloc[0]
     return warned(
-        "leak-groups",
+        "leak-labels",
         f"{counted(len(pairs), 'pair')} of images that look the same "
         f"{have(len(pairs))} different labels, such as {first['id_a']} ({first['label_a']}) and "
         f"{first['id_b']} ({first['label_b']}); `histo-mlflow data leaks` shows all",
