@@ -1,6 +1,5 @@
 """The command line as a process, at a fraction of what it costs to start one."""
 
-import importlib.util
 import json
 import os
 import re
@@ -16,6 +15,9 @@ import pytest
 from mlflow import MlflowClient
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tracking"))
+
+from real_server import Server  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,9 @@ def command(start):
 @pytest.fixture(scope="module")
 def server(fresh_database, tmp_path_factory):
     """The real `mlflow server` of the tracking tests."""
-    path = HERE.parent / "tracking" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tracking_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(fresh_database, folder / "mlflow.db")
-    running = module.Server(folder / "mlflow.db", folder)
+    running = Server(folder / "mlflow.db", folder)
     try:
         running.wait()
         yield running

@@ -1,14 +1,7 @@
 """Real stores: a SQLite file for each test, one real `mlflow server` for a file of tests."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,62 +9,15 @@ import pytest
 
 from histo_mlflow.tracking.store import Store, connect
 
-# `import bad_proxy` from the tests of this folder.
+# `import bad_proxy` and `real_server` from the tests of this folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
-MLFLOW = Path(sys.executable).parent / "mlflow"
+from real_server import Server
 
 
 @pytest.fixture
 def store(store_uri: str) -> Store:
     return connect(store_uri)
-
-
-class Server:
-    """`mlflow server` in a process group of its own; can be started again on the same port."""
-
-    def __init__(self, database: Path, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.database = database
-        self.folder = folder
-        self.log = folder / "server.log"
-        self.start()
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(str(MLFLOW), "server", "--host", "127.0.0.1", "--port", str(self.port)),
-                    *("--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"),
-                    *("--artifacts-destination", str(self.folder / "artifacts")),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,
-            )
-
-    def wait(self, seconds: float = 120.0) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        raise AssertionError(f"no server after {seconds} s: {self.log.read_text()[-3000:]}")
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-            self.process.wait(10)
 
 
 @pytest.fixture(scope="module")
