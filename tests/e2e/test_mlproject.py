@@ -103,7 +103,9 @@ def test_the_check_entry_point_answers(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    ids=["SIGINT", "SIGTERM"],
 )
 def test_a_signal_ends_the_run_as_killed(number, code, store, tmp_path):
     """Within seconds, with the exit code a shell expects; never FINISHED."""
@@ -128,6 +130,7 @@ def test_a_signal_ends_the_run_as_killed(number, code, store, tmp_path):
     assert (run.info.status, run.data.tags["histo.ending"]) == ("KILLED", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_failed(store, tmp_path):
     """A rate that explodes: the run says FAILED, why, and with which images.
 

@@ -119,6 +119,7 @@ def test_patience_ends_as_early_stopped(demo, store_uri):
     assert result.epochs < 6
 
 
+@pytest.mark.slow
 def test_folds_test_every_image_once(demo):
     tested = []
     for fold in range(3):

@@ -100,15 +100,15 @@ def only_run(database: Path, key: str) -> str:
     ("mode", "only"),
     [
         ("error", ""),
-        ("reset", ""),
         ("reset", "log-batch"),
         ("hang", ""),
-        ("refuse", ""),
         ("empty", "log-batch"),
-        ("denied", ""),
         ("gone", ""),
-        ("later", ""),
-        ("odd", ""),
+        pytest.param("reset", "", marks=pytest.mark.slow),
+        pytest.param("refuse", "", marks=pytest.mark.slow),
+        pytest.param("denied", "", marks=pytest.mark.slow),
+        pytest.param("later", "", marks=pytest.mark.slow),
+        pytest.param("odd", "", marks=pytest.mark.slow),
     ],
 )
 def test_a_rude_server_loses_and_doubles_nothing(
@@ -271,6 +271,7 @@ def test_who_is_interrupted_does_not_wait_for_a_dead_server(
     assert note.endswith(f"nothing is lost: histo-mlflow runs sync {tmp_path}")
 
 
+@pytest.mark.slow
 def test_of_two_runs_of_a_killed_server_one_waits_and_one_is_synced_later(
     server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

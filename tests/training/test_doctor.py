@@ -737,7 +737,10 @@ def test_one_batch_is_learnt_by_heart_or_not(train, plan, monkeypatch):
 
 @pytest.mark.parametrize(
     ("recipe", "changes"),
-    [({"lr": 1e-6, "name": "sgd"}, {"clip_norm": 0.01}), ({"lr": 30.0}, {})],
+    [
+        ({"lr": 1e-6, "name": "sgd"}, {"clip_norm": 0.01}),
+        pytest.param({"lr": 30.0}, {}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_recipe_that_learns_nothing_in_thirty_steps_is_its_own_matter(

@@ -143,7 +143,7 @@ def never_frozen_again() -> None:
 def torn_accepted() -> None:
     """The final name is given first, and nobody looks at digests."""
     _in_place(marker_first=False)
-    wrap(CHECKPOINT, "_problem", lambda _: lambda folder: None)
+    wrap(CHECKPOINT, "_problem", lambda _: lambda folder, names: None)
 
 
 def marker_first() -> None:
@@ -152,7 +152,7 @@ def marker_first() -> None:
     wrap(
         CHECKPOINT,
         "_problem",
-        lambda _: lambda folder: None if (folder / "commit.json").exists() else "no marker",
+        lambda _: lambda folder, names: None if (folder / "commit.json").exists() else "no marker",
     )
 
 
