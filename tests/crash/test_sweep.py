@@ -36,6 +36,7 @@ def test_any_operation_of_a_checkpoint_may_be_the_last(lab, window):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("window", ["begin", "outcome"])
 def test_operations_of_the_whole_job_may_be_the_last(lab, window):
     tally = trials.sweep(lab, window, kind="train", stride=4)

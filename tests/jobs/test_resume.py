@@ -163,7 +163,7 @@ def test_a_folder_with_other_files_is_no_place_for_a_run(tmp_path):
 def test_what_a_kill_at_the_very_beginning_leaves_is_gone_on_with(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
-    for name in ("lock", "recipe.yaml", ".run.json.partial"):
+    for name in ("lock", "recipe.yaml", ".run.json.partial", "journal.jsonl"):
         (folder / name).write_text("")
     assert where(tmp_path, run_dir=folder).facts() is None
 

@@ -129,6 +129,26 @@ def test_outside_the_main_thread_nothing_changes():
     assert seen == [before]
 
 
+def test_while_it_imports_a_sigint_is_no_exception_that_a_module_could_swallow():
+    script = """
+import os, signal
+from histo_mlflow.jobs.signals import ending_at_once
+before = signal.getsignal(signal.SIGINT)
+with ending_at_once():
+    pass
+assert signal.getsignal(signal.SIGINT) is before
+with ending_at_once():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        pass
+print("goes on")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 SCRIPT = """
 import os, signal, sys, time
 from histo_mlflow.jobs.signals import ending_by_signal

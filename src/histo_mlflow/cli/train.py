@@ -92,12 +92,14 @@ def train(
     on with it exactly where it was.
     """
     from histo_mlflow.jobs.parent import ending_with_parent
+    from histo_mlflow.jobs.signals import ending_at_once
 
     with ending_with_parent(started_by=started_by):  # before the imports, which take seconds
-        from histo_mlflow.jobs.epochs import CheckpointPolicy
-        from histo_mlflow.jobs.resume import wanted_recipe
-        from histo_mlflow.jobs.talk import Talk
-        from histo_mlflow.jobs.train import train as run_training
+        with ending_at_once():
+            from histo_mlflow.jobs.epochs import CheckpointPolicy
+            from histo_mlflow.jobs.resume import wanted_recipe
+            from histo_mlflow.jobs.talk import Talk
+            from histo_mlflow.jobs.train import train as run_training
 
         result = run_training(
             wanted_recipe(

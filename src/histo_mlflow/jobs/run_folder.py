@@ -28,6 +28,12 @@ from histo_mlflow.errors import ResumeError
 from histo_mlflow.tracking.lifecycle import WHOLE
 
 FORMAT = 1
+_FILES = (
+    "lock run.json recipe.yaml journal.jsonl dataset.json outcome.json delivery.json failure.json "
+    "example_image begin checkpoints results model"
+)
+NAMES = frozenset(_FILES.split())
+"""Of the files and folders of a run."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +128,11 @@ class RunFolder:
         files.write_json(self.path / "dataset.json", noted)
 
     def strangers(self) -> list[str]:
-        """Names of what lies in the folder and is not what beginning a run leaves there."""
+        """Names of what lies in the folder and is none of a run's files."""
         if not self.path.is_dir():
             return []
         names = sorted(path.name for path in self.path.iterdir())
-        ours = ("lock", self.recipe.name)
-        return [name for name in names if name not in ours and not name.endswith(files.PARTIAL)]
+        return [name for name in names if name not in NAMES and not name.endswith(files.PARTIAL)]
 
     def outcome(self) -> dict[str, Any] | None:
         """How the training came out; None while that is not settled.

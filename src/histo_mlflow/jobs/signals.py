@@ -108,6 +108,23 @@ def ending_by_signal() -> Iterator[Ending]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While open, a SIGINT ends the process as the system does it; for imports.
+
+    What Python makes of it is an exception anywhere in somebody else's module, which may swallow it
+    or be left half imported. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _alarm(seconds: float) -> None:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
