@@ -47,12 +47,15 @@ def test_a_folder_in_which_no_file_can_be_made_is_told_at_once(
         ),
     ],
 )
-def test_a_folder_of_somebody_else_is_told_and_left_as_it_was(mode: int, said: str) -> None:
+def test_a_folder_of_somebody_else_is_told_and_left_as_it_was(
+    store_uri: str, mode: int, said: str
+) -> None:
+    # The other user may be kept out of the environment too: all is imported before stepping down.
     code = """
-import os
-import mlflow
+import os, sys
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.store import connect
+connect(sys.argv[1])
 os.setuid(65534)
 try:
     connect()
@@ -62,7 +65,11 @@ except TrackingError as error:
     with tempfile.TemporaryDirectory() as folder:  # the folders of pytest are closed to others
         Path(folder).chmod(mode)
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder
+            [sys.executable, "-c", code, store_uri],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
         )
 
         assert list(Path(folder).iterdir()) == []
