@@ -18,7 +18,10 @@ from histo_mlflow.models.download import Remote, fetch, published
 
 def file_of_weights() -> bytes:
     stream = io.BytesIO()
-    torch.save(timm.create_model("test_resnet", num_classes=10).state_dict(), stream)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the same names of tests in every process
+        model = timm.create_model("test_resnet", num_classes=10)
+    torch.save(model.state_dict(), stream)
     return stream.getvalue()
 
 
