@@ -193,3 +193,17 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(DiskError, match="file"):
             files.assert_writable(folder)
+
+
+def test_several_processes_may_try_the_same_folder_at_once(tmp_path, monkeypatch):
+    """Another one's trial has the same name, and may be removed before this one removes its own."""
+    write = files.write_new
+
+    def written_and_removed_by_another(path, data):
+        write(path, data)
+        path.unlink()
+
+    monkeypatch.setattr(files, "write_new", written_and_removed_by_another)
+    files.assert_writable(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []

@@ -67,10 +67,19 @@ def assert_writable(folder: Path) -> None:
         DiskError: not so.
     """
     make_folder(folder)
-    trial = folder / f".trial{PARTIAL}"
     with told(folder, 0):
-        write_new(trial, b"")
-        trial.unlink()
+        try_folder(folder)
+
+
+def try_folder(folder: Path) -> None:
+    """Make an empty file in a folder and remove it; permissions do not tell of a read-only disk.
+
+    Raises:
+        OSError: no file can be made in it.
+    """
+    trial = folder / f".trial{PARTIAL}"
+    write_new(trial, b"")
+    trial.unlink(missing_ok=True)  # other processes may be trying the same folder
 
 
 def sync_folder(folder: Path) -> None:

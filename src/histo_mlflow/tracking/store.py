@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from histo_mlflow import files
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.bounded import within
 from histo_mlflow.tracking.redaction import redact
@@ -298,22 +299,14 @@ def _with_path(uri: str, path: Path) -> str:
     return make_url(uri).set(database=path.as_posix()).render_as_string(hide_password=False)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.new")
-
-
 def _try_folder(path: Path) -> None:
-    """Make an empty file beside a database that is to be made, and remove it.
-
-    MLflow would try for three minutes, and permissions do not tell of a read-only disk.
+    """Try the folder of a database that is to be made; MLflow would try for three minutes.
 
     Raises:
         TrackingError: no file can be made in the folder.
     """
-    temporary = _temporary(path)
     try:
-        temporary.touch()
-        temporary.unlink()
+        files.try_folder(path.parent)
     except OSError as error:
         raise TrackingError(
             f"the tracking store {path.name} cannot be made in the folder {path.parent} "
@@ -329,7 +322,7 @@ def _create(path: Path) -> None:
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         made = SqlAlchemyStore(  # type: ignore[no-untyped-call]
             f"sqlite:///{temporary.as_posix()}", (path.parent / "mlruns").as_uri()
