@@ -28,6 +28,18 @@ from histo_mlflow.data._split_rules import (
 )
 from histo_mlflow.errors import SplitError
 
+__all__ = [
+    "SPLITS",
+    "SplitKind",
+    "Splits",
+    "kfold_by_group",
+    "load",
+    "save",
+    "split_as_given",
+    "split_by_group",
+    "split_by_row",
+]
+
 SplitKind = Literal["group", "row", "given"]
 _FORMAT: Final = 1
 

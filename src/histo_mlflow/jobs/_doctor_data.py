@@ -16,13 +16,12 @@ from PIL import Image, ImageOps
 from histo_mlflow.data.findings import Finding, counted, failed, passed, warned
 from histo_mlflow.data.manifest import Manifest
 from histo_mlflow.data.pack import read_row
-from histo_mlflow.data.splits import Splits
+from histo_mlflow.data.splits import SPLITS, Splits
 from histo_mlflow.jobs.prepare import Prepared
 from histo_mlflow.randomness import derive, permutation
 from histo_mlflow.training.doctor import check_colours
 from histo_mlflow.vision.decode import DecodeRule
 
-SIDES = ("train", "val", "test")
 COMPARED_IMAGES = 12
 LOOKED_AT = 200
 """Files that are looked at, at most, to find so many that are plain RGB."""
@@ -72,19 +71,6 @@ def groups(manifest: Manifest, splits: Splits) -> Finding:
     return passed(name, f"{len(held):,} {kind} groups, each on one side")
 
 
-def leak_groups(prepared: Prepared) -> Finding:
-    """No image has a look-alike, or a member of its group, on another side of the split."""
-    name, n = "leak-groups", len(prepared.manifest.table)
-    crossing = prepared.leaks.crossing(prepared.splits.table["split"].tolist())
-    if crossing:
-        return warned(
-            name,
-            f"{crossing:,} of {n:,} images have one that belongs to them or looks the same in "
-            "another split (`histo-mlflow data leaks` shows which), and scores will flatter",
-        )
-    return passed(name, f"none of {n:,} images has a look-alike in another split")
-
-
 def datasets(prepared: Prepared) -> Finding:
     """What training is given holds the images of its split, each with its label, and no others.
 
@@ -93,11 +79,11 @@ def datasets(prepared: Prepared) -> Finding:
     name, table = "datasets", prepared.manifest.table
     classes, packed = list(prepared.manifest.classes), np.asarray(prepared.pack.ids, dtype=object)
     label_of = dict(zip(table["id"], table["label"], strict=True))
-    held = {split: prepared.dataset(split) for split in SIDES}
+    held = {split: prepared.dataset(split) for split in SPLITS}
     ids = {split: packed[data.rows].tolist() for split, data in held.items()}
     wrong = []
     for split, data in held.items():
-        for other in SIDES[SIDES.index(split) + 1 :]:
+        for other in SPLITS[SPLITS.index(split) + 1 :]:
             if shared := len(set(ids[split]) & set(ids[other])):
                 wrong.append(f"{split} and {other} share {counted(shared, 'image')}")
         asked = prepared.splits.table["id"][prepared.splits.table["split"] == split].tolist()
@@ -111,7 +97,7 @@ def datasets(prepared: Prepared) -> Finding:
             )
     if wrong:
         return failed(name, f"training is given other data than was split: {'; '.join(wrong)}")
-    sizes = ", ".join(f"{split} {len(ids[split]):,}" for split in SIDES)
+    sizes = ", ".join(f"{split} {len(ids[split]):,}" for split in SPLITS)
     return passed(name, f"the split's own images and labels, each on one side: {sizes}")
 
 

@@ -97,7 +97,7 @@ def examine(ready: Ready, *, level: DoctorLevel = "quick") -> list[Finding]:
     return [
         of_data.label_source(manifest),
         of_data.groups(manifest, prepared.splits),
-        of_data.leak_groups(prepared),
+        prepared.leak_groups(),
         of_data.datasets(prepared),
         of_data.file_order(manifest, prepared.splits),
         of_data.colours(prepared, decode_rule(ready.recipe), seed),

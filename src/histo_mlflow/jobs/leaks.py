@@ -105,11 +105,10 @@ def write_report(prepared: Prepared, data_folder: Path, figures_folder: Path) ->
     Raises:
         DiskError: the disk is full or refuses.
     """
-    crossing = prepared.leaks.crossing(prepared.splits.table["split"].tolist())
     facts = {
         **prepared.leaks.summary(),
         "groups_of_the_split": int(prepared.splits.table["group"].nunique()),
-        "images_crossing": crossing,
+        "images_crossing": prepared.crossing,
     }
     _write(prepared.leaks, prepared.pack, facts, data_folder, figures_folder)
 

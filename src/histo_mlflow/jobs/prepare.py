@@ -11,7 +11,7 @@ import pandas as pd
 
 from histo_mlflow.data.batches import PackedDataset
 from histo_mlflow.data.checks import Finding, Level, worst
-from histo_mlflow.data.findings import counted, have, warned
+from histo_mlflow.data.findings import counted, have, passed, warned
 from histo_mlflow.data.fingerprint import data_digest
 from histo_mlflow.data.leaks import Leaks, find_leaks
 from histo_mlflow.data.manifest import Manifest
@@ -59,6 +59,23 @@ class Prepared:
         rows = self.splits.rows(split)
         return PackedDataset(self.pack.path, rows, self.manifest.targets()[rows])
 
+    @property
+    def crossing(self) -> int:
+        """Images with a look-alike, or a member of their group, on another side of the split."""
+        return self.leaks.crossing(self.splits.table["split"].tolist())
+
+    def leak_groups(self) -> Finding:
+        """No image is among `crossing`."""
+        name, n = "leak-groups", len(self.manifest.table)
+        if self.crossing:
+            return warned(
+                name,
+                f"{self.crossing:,} of {n:,} images have one that belongs to them or looks the "
+                "same in another split (`histo-mlflow data leaks` shows which), and scores will "
+                "flatter",
+            )
+        return passed(name, f"none of {n:,} images has a look-alike in another split")
+
 
 def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
     """Check, pack, audit and split a recipe's data set.
@@ -80,15 +97,10 @@ def prepare(recipe: Recipe, *, talk: Talk) -> Prepared:
         + ", ".join(f"{name} {n:,}" for name, n in counts.items())
         + (" - LEAKS between splits, scores will flatter" if splits.leaking else ""),
     )
-    if crossing := leaks.crossing(splits.table["split"].tolist()):
-        talk.warn(
-            warned(
-                "leak-groups",
-                f"{crossing:,} of {len(manifest.table):,} images have one that belongs to them or "
-                "looks the same in another split (`histo-mlflow data leaks` shows which)",
-            )
-        )
-    return Prepared(manifest, audited.findings, splits, audited.digest, audited.pack, leaks)
+    prepared = Prepared(manifest, audited.findings, splits, audited.digest, audited.pack, leaks)
+    if prepared.crossing:
+        talk.warn(prepared.leak_groups())
+    return prepared
 
 
 def audit(recipe: Recipe, *, talk: Talk) -> Audited:

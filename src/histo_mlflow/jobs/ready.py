@@ -46,7 +46,7 @@ class Ready:
         """What a run says of itself beyond its recipe."""
         manifest, splits = self.prepared.manifest, self.prepared.splits
         real_labels = manifest.label_source not in ("placeholder", "synthetic")
-        crossing = self.prepared.leaks.crossing(splits.table["split"].tolist())
+        crossing = self.prepared.crossing
         return {
             "histo.recipe": self.recipe.name,
             "histo.data.digest": self.prepared.digest,

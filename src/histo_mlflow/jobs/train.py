@@ -267,7 +267,8 @@ def _examine(ready: Ready, level: DoctorLevel | None, *, talk: Talk) -> list[Fin
         return []
     started = perf_counter()
     findings = doctor.examine(ready, level=level)
-    told = {finding.check for finding in ready.prepared.findings} | {"leak-groups"}
+    prepared = ready.prepared
+    told = {finding.check for finding in (*prepared.findings, prepared.leak_groups())}
     for finding in findings:
         if finding.level is Level.WARN and finding.check not in told:
             talk.say(str(finding.level), f"{finding.check}: {finding.message}")
