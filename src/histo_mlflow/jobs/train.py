@@ -6,23 +6,23 @@ same run.
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.data.findings import Finding, Level
-from histo_mlflow.errors import DiskError, Interrupted, NotANumberError, TrackingError
+from histo_mlflow.errors import TrackingError
 from histo_mlflow.jobs import doctor
 from histo_mlflow.jobs.beginning import log_beginning
+from histo_mlflow.jobs.closing import close_orphan, closing_if_left, note_ending
 from histo_mlflow.jobs.deliver import advised, deliver, store_uri
 from histo_mlflow.jobs.epochs import CheckpointPolicy, Epochs
 from histo_mlflow.jobs.metrics import EPOCH_METRICS
+from histo_mlflow.jobs.opening import found_or_begun
 from histo_mlflow.jobs.outcome import conclude
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
@@ -33,17 +33,16 @@ from histo_mlflow.jobs.resume import (
     refuse_other_recipe,
     run_folder,
 )
-from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
+from histo_mlflow.jobs.run_folder import RunFolder, locked
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
-from histo_mlflow.tracking.lifecycle import WHOLE, Ending, close_run, find_or_make, is_closed
-from histo_mlflow.tracking.redaction import redact
+from histo_mlflow.tracking.lifecycle import WHOLE, Ending
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.start import start_run
-from histo_mlflow.tracking.store import Store, connect
+from histo_mlflow.tracking.store import connect
 from histo_mlflow.training.doctor import DoctorLevel
 
 
@@ -123,7 +122,7 @@ def train(
                 return done
             tracking_uri = store_uri(facts, tracking_uri)
         store = connect(tracking_uri)
-        stack.push(lambda _, error, __: _close_orphan(store, error))
+        stack.push(lambda _, error, __: close_orphan(store, error))
         # Not before: an import that is cut short cannot be had again, to close the run.
         stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
         if begun is not None and facts is None:
@@ -137,10 +136,10 @@ def train(
         if begun is None:
             files.assert_writable(Path(runs_dir))
         with signals.whole():  # until there is somebody to close what is made here
-            folder, facts, made = _found_or_begun(
+            folder, facts, made = found_or_begun(
                 store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir)
             )
-            with _closing_if_left(store, made, folder):
+            with closing_if_left(store, made, folder):
                 if begun is None:
                     stack.enter_context(locked(folder))
                 run = start_run(
@@ -153,91 +152,13 @@ def train(
                     journal_path=folder.journal,
                 )
             stack.enter_context(run)
-            stack.push(lambda _, error, __: _note_ending(folder, error))
+            stack.push(lambda _, error, __: note_ending(folder, error))
         talk.say("run", f"{run.run_id} in {store.shown_uri}")
         result = _run(run, ready, folder, findings, checkpoints, signals, talk=talk)
         run.end(result.ending)
         folder.note_delivered("ended")
     talk.say("look", run.url)
     return result
-
-
-def _close_orphan(store: Store, error: BaseException | None) -> None:
-    """Close the run that an `mlflow run` made which is gone, where nothing was begun in it yet."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if not isinstance(error, Interrupted) or str(error) != GONE or run_id is None:
-        return
-    try:
-        if not is_closed(store, run_id, "interrupted"):
-            close_run(store, run_id, "interrupted", GONE)
-    except TrackingError as second:
-        error.add_note(str(second))
-
-
-@contextmanager
-def _closing_if_left(store: Store, run_id: str | None, folder: RunFolder) -> Iterator[None]:
-    """Close a run that was just made if an error comes before anything else would close it."""
-    try:
-        yield
-    except BaseException as error:
-        if run_id is not None:
-            _note_ending(folder, error)
-            ending: Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            try:
-                close_run(store, run_id, ending, _cause(error))
-            except TrackingError as second:
-                error.add_note(str(second))
-        raise
-
-
-def _found_or_begun(
-    store: Store,
-    ready: Ready,
-    begun: RunFolder | None,
-    facts: RunFacts | None,
-    experiment: str,
-    run_name: str,
-    runs_dir: Path,
-) -> tuple[RunFolder, RunFacts, str | None]:
-    """The run's folder and facts, and its id where it had to be made in the store.
-
-    The folder learns the key before the run is made and the id after, so that a kill between the
-    two leaves no second run.
-    """
-    if begun is not None and facts is not None and facts.run_id is not None:
-        return begun, facts, None
-    if facts is None:
-        plan = {
-            "device": ready.plan.device,
-            "precision": ready.plan.precision,
-            "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
-            "threads": ready.plan.threads,
-        }
-        facts = RunFacts(
-            uuid.uuid4().hex, None, store.shown_uri, experiment, plan, machine(ready.plan)
-        )
-        if begun is not None:
-            _note(begun, facts, ready.recipe)
-    found, continued = find_or_make(
-        store,
-        facts.experiment,
-        run_name,
-        run_id=None,
-        follow_project=True,
-        key=facts.key,
-    )
-    facts = replace(facts, run_id=found.info.run_id)
-    folder = begun or RunFolder(runs_dir / found.info.run_id)
-    made = None if continued else str(facts.run_id)
-    with _closing_if_left(store, made, folder):
-        _note(folder, facts, ready.recipe)
-    return folder, facts, made
-
-
-def _note(folder: RunFolder, facts: RunFacts, recipe: Recipe) -> None:
-    files.make_folder(folder.path)
-    files.write_text(folder.recipe, recipe.to_yaml())
-    folder.write_facts(facts)
 
 
 def _finished(folder: RunFolder) -> TrainResult | None:
@@ -300,25 +221,3 @@ def _run(
     except TrackingError as error:
         raise advised(error, folder) from error
     return _result(folder, outcome, model_id)
-
-
-def _note_ending(folder: RunFolder, error: BaseException | None) -> None:
-    """Keep how a run was left, for the store to be told later if it does not listen now."""
-    if error is None:
-        return
-    outcome = folder.outcome()
-    if outcome is not None and outcome["ending"] in WHOLE:
-        return
-    ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    try:
-        if isinstance(error, NotANumberError):
-            path = folder.path / "failure.json"
-            files.write_json(path, {"sample_ids": list(error.sample_ids)})
-            error.add_note(f"all images concerned are in {path}")
-        folder.write_outcome({"ending": ending, "cause": _cause(error), "result": None})
-    except DiskError as second:  # the disk may be what failed, and the first error tells more
-        error.add_note(f"the ending could not be noted in {folder.path}: {second}")
-
-
-def _cause(error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}")

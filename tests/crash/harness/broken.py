@@ -14,7 +14,7 @@ from harness.phases import wrap
 STATE = "histo_mlflow.training._serialise"
 LOOP = "histo_mlflow.training.loop"
 CHECKPOINT = "histo_mlflow.training.checkpoint"
-TRAIN = "histo_mlflow.jobs.train"
+OPENING = "histo_mlflow.jobs.opening"
 
 
 def _after_unpack(change: Callable[[Any], None]) -> None:
@@ -238,7 +238,7 @@ def _points_unsent() -> None:
 
 def no_key() -> None:
     wrap(
-        TRAIN,
+        OPENING,
         "find_or_make",
         lambda original: lambda *args, key, **rest: original(*args, key=None, **rest),
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 _PHASES = (
     ("readying", "histo_mlflow.jobs.train", "get_ready"),
-    ("making the run", "histo_mlflow.jobs.train", "find_or_make"),
+    ("making the run", "histo_mlflow.jobs.opening", "find_or_make"),
     ("noting the run", "histo_mlflow.jobs.run_folder", "RunFolder.write_facts"),
     ("starting the run", "histo_mlflow.jobs.train", "start_run"),
     ("resuming", "histo_mlflow.jobs.epochs", "Epochs._resume"),

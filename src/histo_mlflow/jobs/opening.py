@@ -1,0 +1,79 @@
+"""The run of a training: that of its folder, or a new one that the folder learns of."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from histo_mlflow import files
+from histo_mlflow.jobs.closing import closing_if_left
+from histo_mlflow.jobs.ready import Ready
+from histo_mlflow.jobs.resume import machine
+from histo_mlflow.jobs.run_folder import RunFacts, RunFolder
+from histo_mlflow.recipe import Recipe
+from histo_mlflow.tracking.lifecycle import find_or_make
+from histo_mlflow.tracking.store import Store
+
+
+def found_or_begun(
+    store: Store,
+    ready: Ready,
+    begun: RunFolder | None,
+    facts: RunFacts | None,
+    experiment: str,
+    run_name: str,
+    runs_dir: Path,
+) -> tuple[RunFolder, RunFacts, str | None]:
+    """The run's folder and facts, and its id where it had to be made in the store.
+
+    The folder learns the key before the run is made and the id after, so that a kill between the
+    two leaves no second run.
+
+    Args:
+        store: where the run is, or is made.
+        ready: what is to be trained.
+        begun: the folder that was named, if one was.
+        facts: what it knows of a run.
+        experiment: for a run that has to be made.
+        run_name: likewise.
+        runs_dir: its folder goes in here where none was named.
+
+    Raises:
+        TrackingError: the store failed.
+        DiskError: the folder cannot be written to; a run that was just made is closed.
+    """
+    if begun is not None and facts is not None and facts.run_id is not None:
+        return begun, facts, None
+    if facts is None:
+        plan = {
+            "device": ready.plan.device,
+            "precision": ready.plan.precision,
+            "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
+            "threads": ready.plan.threads,
+        }
+        facts = RunFacts(
+            uuid.uuid4().hex, None, store.shown_uri, experiment, plan, machine(ready.plan)
+        )
+        if begun is not None:
+            _note(begun, facts, ready.recipe)
+    found, continued = find_or_make(
+        store,
+        facts.experiment,
+        run_name,
+        run_id=None,
+        follow_project=True,
+        key=facts.key,
+    )
+    facts = replace(facts, run_id=found.info.run_id)
+    folder = begun or RunFolder(runs_dir / found.info.run_id)
+    made = None if continued else str(facts.run_id)
+    with closing_if_left(store, made, folder):
+        _note(folder, facts, ready.recipe)
+    return folder, facts, made
+
+
+def _note(folder: RunFolder, facts: RunFacts, recipe: Recipe) -> None:
+    files.make_folder(folder.path)
+    files.write_text(folder.recipe, recipe.to_yaml())
+    folder.write_facts(facts)
