@@ -41,6 +41,26 @@ def test_a_softmax_table_has_one_logit_and_one_probability_a_class() -> None:
     assert table["p_nv"].iloc[3] == pytest.approx(1 / 3)
 
 
+def test_what_else_is_known_of_an_image_is_kept_as_it_was_given(tmp_path: Path) -> None:
+    table = predictions.predictions_table(
+        ["a", "b"], ["g", "g"], ["test"] * 2, [0, 1], [[-3.0], [0.0]], ("normal", "tumour"),
+        "sigmoid", {"age": [40.0, float("nan")], "sex": ["male", ""], "slice_x": [1, 2]},
+    )  # fmt: skip
+    predictions.save(table, tmp_path / "p.parquet")
+    found = predictions.attributes_of(predictions.load(tmp_path / "p.parquet"))
+    assert list(found.columns) == ["age", "sex", "slice_x"]
+    assert found["age"].isna().tolist() == [False, True]
+    assert found["sex"].tolist() == ["male", ""]
+
+
+def test_attributes_of_another_length_are_refused() -> None:
+    with pytest.raises(DataError, match="1 values of 'age'"):
+        predictions.predictions_table(
+            ["a", "b"], ["g", "g"], ["test"] * 2, [0, 1], [[-3.0], [0.0]], ("normal", "tumour"),
+            "sigmoid", {"age": [40.0]},
+        )  # fmt: skip
+
+
 def test_a_sigmoid_table_has_one_logit_and_two_probabilities() -> None:
     table = sigmoid_table()
     assert list(table.columns)[5:] == ["logit", "p_normal", "p_tumour"]
@@ -115,6 +135,12 @@ def altered(**columns: object) -> pd.DataFrame:
         (softmax_table().drop(columns="group"), "needs the columns id, group"),
         (softmax_table().drop(columns="logit_bcc"), "needs the columns id, group"),
         (altered(age=3), "needs the columns id, group"),
+        (
+            softmax_table().assign(slice_a=1)[["slice_a", *softmax_table().columns]],
+            "needs the columns id",
+        ),
+        (altered(id=[1, 2, 3, 4]), "text in 'id'; got integer values"),
+        (altered(group=[b"a", b"b", b"c", b"d"]), "text in 'group'; got bytes values"),
         (altered(id=["a", "a", "b", "c"]), "occur once; got 1 repeated, first 'a'"),
         (altered(group=["g", " ", None, "g"]), "'group'; got 2 blanks"),
         (altered(label=["akiec", "bcc", "MEL", "nv"]), "a label out of akiec, bcc, nv; got 'MEL'"),

@@ -2,11 +2,12 @@
 
 Columns, in this order: `id`, `group`, `split`, `label`, `predicted` (text); the logits, which are
 `logit` for a model with one output or `logit_<class>` for each class; `p_<class>` for each class
-(float64). The table explains itself: classes and kind of output are read off its columns. It is
-kept as Parquet and needs no torch.
+(float64); then `slice_<name>` for whatever else is known of an image, such as `slice_sex` (any
+values, blanks allowed). The table explains itself: classes and kind of output are read off its
+columns. It is kept as Parquet and needs no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from histo_mlflow.evaluation.probabilities import (
 )
 
 TEXT_COLUMNS = ("id", "group", "split", "label", "predicted")
+SLICE = "slice_"
+"""Before the name of a column that is no part of the prediction."""
 
 
 def predictions_table(
@@ -34,6 +37,7 @@ def predictions_table(
     logits: npt.ArrayLike,
     classes: Sequence[str],
     output: Output,
+    attributes: Mapping[str, Sequence[object]] | None = None,
 ) -> pd.DataFrame:
     """Join what is known of n images with what the model says of them.
 
@@ -45,6 +49,7 @@ def predictions_table(
         logits: (n, K) for softmax or (n, 1) for sigmoid (the logit of class 1); any float type.
         classes: K names, in the order of the logits.
         output: how logits become probabilities.
+        attributes: name -> n values of what else is known, for slices; kept as `slice_<name>`.
 
     Returns:
         The table described at the top of this module. `predicted` is the class of the largest
@@ -62,6 +67,7 @@ def predictions_table(
         "splits": len(splits),
         "targets": len(indices),
         "logits": len(values),
+        **{f"values of {name!r}": len(column) for name, column in (attributes or {}).items()},
     }
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{count:,} {name}" for name, count in lengths.items())
@@ -93,6 +99,10 @@ def predictions_table(
             pd.DataFrame(text, dtype="str"),
             pd.DataFrame(values, columns=pd.Index(logit_columns)),
             pd.DataFrame(p, columns=pd.Index(p_columns)),
+            pd.DataFrame(
+                {f"{SLICE}{name}": pd.Series(list(v)) for name, v in (attributes or {}).items()},
+                index=pd.RangeIndex(len(values)),
+            ),
         ],
         axis=1,
     )
@@ -110,9 +120,18 @@ def validated(table: pd.DataFrame) -> pd.DataFrame:
     classes, output = classes_of(table), output_of(table)
     logit_columns, p_columns = _value_columns(classes, output)
     expected = [*TEXT_COLUMNS, *logit_columns, *p_columns]
-    if list(table.columns) != expected:
-        raise DataError(_told("the columns " + ", ".join(expected), ", ".join(table.columns)))
+    found = [str(name) for name in table.columns]
+    extra = found[len(expected) :]
+    if found[: len(expected)] != expected or not all(name.startswith(SLICE) for name in extra):
+        wanted = f"the columns {_some(expected)}, in this order, and then only {SLICE}..."
+        lacking = [name for name in expected if name not in found]
+        strange = [n for n in found if n not in expected and not n.startswith(SLICE)]
+        got = f"{_some(found)} (missing: {_some(lacking)}; unknown: {_some(strange)})"
+        raise DataError(_told(wanted, got))
     for column in TEXT_COLUMNS:
+        kind = pd.api.types.infer_dtype(table[column].astype("object"), skipna=True)
+        if kind not in ("string", "empty"):
+            raise DataError(_told(f"text in {column!r}", f"{kind} values"))
         blank = table[column].isna() | (table[column].astype("str").str.strip() == "")
         if blank.any():
             raise DataError(_told(f"a value in every row of {column!r}", f"{blank.sum():,} blanks"))
@@ -180,6 +199,12 @@ def log_odds_of(table: pd.DataFrame) -> Floats:
     return log_odds(logits_of(table), output_of(table))
 
 
+def attributes_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what else is known of each row, one column a name, as it was given."""
+    columns = [name for name in table.columns if str(name).startswith(SLICE)]
+    return table[columns].rename(columns=lambda name: str(name).removeprefix(SLICE))
+
+
 def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of one split, numbered anew.
 
@@ -232,6 +257,11 @@ def _value_columns(classes: Sequence[str], output: Output) -> tuple[list[str], l
         raise DataError(_told("two classes with one sigmoid logit", f"{len(names)}: {names}"))
     logits = ["logit"] if output == "sigmoid" else [f"logit_{name}" for name in names]
     return logits, [f"p_{name}" for name in names]
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
 
 
 def _told(expected: str, got: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from histo_mlflow import files
+from histo_mlflow.data.manifest import COLUMNS
 from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.jobs.epochs import Epochs, best_epoch
@@ -55,6 +56,7 @@ def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
                 logits,
                 manifest.classes,
                 ready.recipe.model.output,
+                {name: rows[name].tolist() for name in rows.columns if name not in COLUMNS},
             )
         )
     return pd.concat(parts, ignore_index=True)
