@@ -11,7 +11,14 @@ from histo_mlflow.evaluation import metrics
 from histo_mlflow.evaluation.probabilities import log_odds, probabilities
 
 RANKING = (metrics.auc, metrics.per_class_auc, metrics.average_precision)
-DECIDING = (metrics.accuracy, metrics.balanced_accuracy)
+DECIDING = (metrics.accuracy, metrics.balanced_accuracy, metrics.f1)
+ALWAYS = {"accuracy", "balanced_accuracy", "f1", "brier", "ece", "log_loss"}
+RANKED = {
+    "auc",
+    "average_precision",
+    "sensitivity_at_95_specificity",
+    "specificity_at_95_sensitivity",
+}
 
 
 def pairs_won(positive: np.ndarray, scores: np.ndarray) -> float:
@@ -128,9 +135,34 @@ def test_a_class_that_is_absent_leaves_its_auc_and_the_macro_undefined() -> None
     by_class = metrics.per_class_auc(targets, scores)
     assert [value is None for value in by_class] == [False, False, True, False]
     found = metrics.summary(targets, logits, "softmax", ("a", "b", "c", "d"))
-    assert set(found) == {
-        "accuracy", "balanced_accuracy", "log_loss", "auc_a", "auc_b", "auc_d"
-    }  # fmt: skip
+    assert set(found) == {*ALWAYS, "auc_a", "auc_b", "auc_d"}
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_f1_agrees_with_scikit_learn(classes: int) -> None:
+    targets, logits = drawn(80, classes, 4, ties=False)
+    probs = probabilities(logits, "softmax")
+    how = {"pos_label": 1} if classes == 2 else {"average": "macro"}
+    expected = reference.f1_score(targets, probs.argmax(axis=1), **how)
+    assert metrics.f1(targets, probs) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_sensitivity_at_95_specificity_is_that_of_the_best_allowed_cut(ties: bool) -> None:
+    targets, logits = drawn(120, 3, 5, ties=ties)
+    scores = log_odds(logits, "softmax")
+
+    def best(positive: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+        cuts = [*sorted(set(values)), np.inf]
+        points = [((values >= c)[positive].mean(), (values < c)[~positive].mean()) for c in cuts]
+        return (
+            max(sensitivity for sensitivity, specificity in points if specificity >= 0.95),
+            max(specificity for sensitivity, specificity in points if sensitivity >= 0.95),
+        )
+
+    expected = np.mean([best(targets == k, scores[:, k]) for k in range(3)], axis=0)
+    assert metrics.sensitivity_at_specificity(targets, scores) == pytest.approx(expected[0])
+    assert metrics.specificity_at_sensitivity(targets, scores) == pytest.approx(expected[1])
 
 
 def test_balanced_accuracy_averages_the_classes_that_occur() -> None:
@@ -145,15 +177,19 @@ def test_one_class_alone_has_no_auc_and_raises_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = metrics.summary([1, 1], [[2.0], [-1.0]], "sigmoid", ("a", "b"))
-    assert set(found) == {"accuracy", "balanced_accuracy", "log_loss"}
+    assert set(found) == ALWAYS
     assert found["accuracy"] == 0.5
 
 
 def test_one_row_is_enough_for_what_one_row_defines() -> None:
     found = metrics.summary([2], [[0.0, 0.0, 5.0]], "softmax", ("a", "b", "c"))
+    top = np.exp(5) / (2 + np.exp(5))
     assert found == {
         "accuracy": 1.0,
         "balanced_accuracy": 1.0,
+        "f1": 1.0,
+        "brier": pytest.approx((1 - top) ** 2 + 2 * (top / np.exp(5)) ** 2),
+        "ece": pytest.approx(1 - top),
         "log_loss": pytest.approx(np.log1p(2 * np.exp(-5))),
     }
 
@@ -166,9 +202,7 @@ def test_the_summary_holds_plain_finite_floats() -> None:
     targets, logits = drawn(40, 3, 1, ties=False)
     found = metrics.summary(targets, logits.astype(np.float32), "softmax", ("a", "b", "c"))
     assert all(type(value) is float and np.isfinite(value) for value in found.values())
-    assert list(found)[:5] == [
-        "auc", "average_precision", "accuracy", "balanced_accuracy", "log_loss"
-    ]  # fmt: skip
+    assert set(found) == {*ALWAYS, *RANKED, "auc_a", "auc_b", "auc_c"}
 
 
 @pytest.mark.parametrize("metric", [*RANKING, *DECIDING])

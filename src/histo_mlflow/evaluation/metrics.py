@@ -8,13 +8,15 @@ values are errors. The ranking metrics accept any score that orders the rows as 
 does; `summary` gives them log-odds, which do not saturate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from histo_mlflow.errors import DataError
+from histo_mlflow.evaluation import thresholds
+from histo_mlflow.evaluation.calibration import brier, ece
 from histo_mlflow.evaluation.probabilities import (
     Floats,
     Output,
@@ -22,8 +24,8 @@ from histo_mlflow.evaluation.probabilities import (
     log_probabilities,
     probabilities,
 )
-
-Indices = npt.NDArray[np.int64]
+from histo_mlflow.evaluation.rows import check_indices, checked_rows
+from histo_mlflow.evaluation.thresholds import SENSITIVITY, SPECIFICITY
 
 
 def auc(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
@@ -44,7 +46,7 @@ def per_class_auc(targets: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float 
     Raises:
         DataError: see `auc`.
     """
-    truth, values = _checked(targets, scores)
+    truth, values = checked_rows(targets, scores)
     return tuple(
         float(roc_auc_score(truth == k, values[:, k])) if _two_sided(truth == k) else None
         for k in range(values.shape[1])
@@ -59,7 +61,7 @@ def average_precision(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float | 
     Raises:
         DataError: see `auc`.
     """
-    truth, values = _checked(targets, scores)
+    truth, values = checked_rows(targets, scores)
     return _one_or_macro(
         tuple(
             float(average_precision_score(truth == k, values[:, k]))
@@ -76,7 +78,7 @@ def accuracy(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
     Raises:
         DataError: see `auc`.
     """
-    truth, values = _checked(targets, probs)
+    truth, values = checked_rows(targets, probs)
     return float(np.mean(values.argmax(axis=1) == truth))
 
 
@@ -89,11 +91,60 @@ def balanced_accuracy(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
     Raises:
         DataError: see `auc`.
     """
-    truth, values = _checked(targets, probs)
+    truth, values = checked_rows(targets, probs)
     rows = np.bincount(truth, minlength=values.shape[1])
     right = np.bincount(truth[values.argmax(axis=1) == truth], minlength=values.shape[1])
     occurs = rows > 0
     return float(np.mean(right[occurs] / rows[occurs]))
+
+
+def f1(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
+    """Harmonic mean of precision and recall of the likeliest class, in [0, 1].
+
+    Of class 1 for two classes, else the mean over the classes that occur among truth or
+    predictions; 0 for a class that is never hit (scikit-learn's `f1_score`).
+
+    Raises:
+        DataError: see `auc`.
+    """
+    truth, values = checked_rows(targets, probs)
+    said = values.argmax(axis=1)
+    k = values.shape[1]
+    hits = np.bincount(truth[said == truth], minlength=k)
+    both = np.bincount(truth, minlength=k) + np.bincount(said, minlength=k)
+    if k == 2:
+        return float(2 * hits[1] / both[1]) if both[1] else 0.0
+    occurs = both > 0
+    return float(np.mean(2 * hits[occurs] / both[occurs]))
+
+
+def sensitivity_at_specificity(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
+    """The best sensitivity of any threshold with at least 95 % specificity, in [0, 1].
+
+    Of class 1 for two classes, else the mean over the classes against the rest; None as for `auc`.
+
+    Raises:
+        DataError: see `auc`.
+    """
+    return _by_class(thresholds.sensitivity_at_specificity, targets, scores)
+
+
+def specificity_at_sensitivity(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
+    """The best specificity of any threshold with at least 95 % sensitivity; see the reverse.
+
+    Raises:
+        DataError: see `auc`.
+    """
+    return _by_class(thresholds.specificity_at_sensitivity, targets, scores)
+
+
+def _by_class(
+    metric: Callable[[npt.NDArray[np.bool_], Floats], float | None],
+    targets: npt.ArrayLike,
+    scores: npt.ArrayLike,
+) -> float | None:
+    truth, values = checked_rows(targets, scores)
+    return _one_or_macro(tuple(metric(truth == k, values[:, k]) for k in range(values.shape[1])))
 
 
 def log_loss(targets: npt.ArrayLike, logits: npt.ArrayLike, output: Output) -> float:
@@ -104,7 +155,7 @@ def log_loss(targets: npt.ArrayLike, logits: npt.ArrayLike, output: Output) -> f
     Raises:
         DataError: see `auc`.
     """
-    truth, values = _checked(targets, log_probabilities(logits, output))
+    truth, values = checked_rows(targets, log_probabilities(logits, output))
     return float(-np.mean(values[np.arange(len(truth)), truth]))
 
 
@@ -120,7 +171,7 @@ def confusion_counts(
     if truth.shape != said.shape or truth.ndim != 1:
         raise DataError(f"Expected two lists of one length, got {truth.shape} and {said.shape}.")
     for indices in (truth, said):
-        _check_indices(indices, n_classes)
+        check_indices(indices, n_classes)
     flat = np.bincount(truth * n_classes + said, minlength=n_classes * n_classes)
     return flat.reshape(n_classes, n_classes).astype(np.int64)
 
@@ -137,8 +188,10 @@ def summary(
         classes: K names.
 
     Returns:
-        `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `log_loss`, and for more than
-        two classes `auc_<class>` of each; plain finite floats.
+        `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `f1`, `brier`, `ece`,
+        `log_loss`, `sensitivity_at_95_specificity` and `specificity_at_95_sensitivity`, and for
+        more than two classes `auc_<class>` of each; plain finite floats. Of class 1 for two
+        classes, else means over the classes (accuracy, Brier score, loss and ECE are of all rows).
 
     Raises:
         DataError: see `auc`; also when names and logits do not fit together.
@@ -152,7 +205,12 @@ def summary(
         "average_precision": average_precision(targets, ranks),
         "accuracy": accuracy(targets, probs),
         "balanced_accuracy": balanced_accuracy(targets, probs),
+        "f1": f1(targets, probs),
+        "brier": brier(targets, probs),
+        "ece": ece(targets, probs),
         "log_loss": log_loss(targets, logits, output),
+        SENSITIVITY: sensitivity_at_specificity(targets, ranks),
+        SPECIFICITY: specificity_at_sensitivity(targets, ranks),
     }
     if len(classes) > 2:
         found |= {f"auc_{name}": value for name, value in zip(classes, by_class, strict=True)}
@@ -168,32 +226,3 @@ def _one_or_macro(by_class: tuple[float | None, ...]) -> float | None:
 
 def _two_sided(positive: npt.NDArray[np.bool_]) -> bool:
     return bool(positive.any() and not positive.all())
-
-
-def _check_indices(indices: npt.NDArray[np.generic], n_classes: int) -> None:
-    if not np.issubdtype(indices.dtype, np.integer):
-        raise DataError(f"Expected class indices as integers, got {indices.dtype}.")
-    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < n_classes:
-        raise DataError(
-            f"Expected class indices from 0 to {n_classes - 1}, "
-            f"got {indices.min()} to {indices.max()}."
-        )
-
-
-def _checked(targets: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Indices, Floats]:
-    truth, values = np.asarray(targets), np.asarray(scores, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] < 2 or truth.shape != values.shape[:1]:
-        raise DataError(
-            "Expected targets of shape (n,) and scores of shape (n, K) with K >= 2, "
-            f"got {truth.shape} and {values.shape}."
-        )
-    if not truth.size:
-        raise DataError("Expected at least one row to compute a metric of, got none.")
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if broken.size:
-        raise DataError(
-            f"Expected finite scores, but {broken.size:,} of {len(values):,} rows hold NaN or an "
-            f"infinite value (first: row {broken[0]})."
-        )
-    _check_indices(truth, values.shape[1])
-    return truth.astype(np.int64), values

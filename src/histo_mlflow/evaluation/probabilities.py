@@ -78,14 +78,15 @@ def log_odds(logits: npt.ArrayLike, output: Output) -> Floats:
     if output == "sigmoid":
         return np.concatenate([-values, values], axis=1)
     shifted = _shifted(values)
-    columns = []
-    for k in range(shifted.shape[1]):
-        # sorted, so that rows with the same logits in another order get the same sum to the bit
-        others = np.sort(np.delete(shifted, k, axis=1), axis=1)
-        largest = others[:, -1:]
-        rest = largest[:, 0] + np.log(np.exp(others - largest).sum(axis=1))
-        columns.append(shifted[:, k] - rest)
-    return np.stack(columns, axis=1)
+    # sorted, so that rows with the same logits in another order get the same sum to the bit
+    ranked = np.sort(shifted, axis=1)
+    log_p = shifted - np.log(np.exp(ranked).sum(axis=1, keepdims=True))
+    # a class that is not the largest has p <= 1/2, and 1 - p loses nothing
+    with np.errstate(divide="ignore"):
+        odds = log_p - np.log1p(-np.exp(log_p))
+    second = ranked[:, -2:-1]
+    rest = second[:, 0] + np.log(np.exp(ranked[:, :-1] - second).sum(axis=1))
+    return np.asarray(np.where(shifted == 0, -rest[:, None], odds))
 
 
 def _shifted(values: Floats) -> Floats:
