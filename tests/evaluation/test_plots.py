@@ -1,50 +1,16 @@
 """Figures show what the numbers say, and nothing is cut off or covered."""
 
-from itertools import combinations
 from pathlib import Path
 
 import matplotlib
-import matplotlib.text
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
+from figures import HAM, LONG, MANY, TWO, assert_nothing_is_cut_off_or_covered, drawn_table, texts
 from histo_mlflow.errors import DataError
-from histo_mlflow.evaluation import metrics, plots, style
+from histo_mlflow.evaluation import plots, style
 from histo_mlflow.evaluation.predictions import predictions_table
-
-HAM = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-LONG = (
-    "Basal cell carcinoma, nodular type",
-    "Squamous cell carcinoma in situ (Bowen)",
-    "Benign keratosis / seborrhoeic",
-    "Dermatofibroma_of_lower_extremity",
-    "Malignant melanoma superficial spreading",
-    "Melanocytic naevus, compound",
-    "Vascular lesion $1$",
-)
-MANY = tuple(f"tissue class {i}" for i in range(24))
-TWO = ("normal", "tumour")
-
-
-def drawn_table(classes: tuple[str, ...], n: int = 200, absent: int | None = None) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    targets = np.arange(n) % len(classes)
-    if absent is not None:
-        targets[targets == absent] = 0
-    if len(classes) == 2:
-        logits, output = rng.normal(targets * 2.0 - 1, 1.5)[:, None], "sigmoid"
-    else:
-        logits, output = rng.normal(0, 1, (n, len(classes))), "softmax"
-        logits[np.arange(n), targets] += 1.5
-    splits = np.where(np.arange(n) < n // 10, "val", "test")
-    return predictions_table(
-        [f"i{i}" for i in range(n)], [f"g{i // 2}" for i in range(n)], splits,
-        targets, logits, classes, output,
-    )  # fmt: skip
 
 
 def history(n: int) -> list[dict[str, float]]:
@@ -60,42 +26,8 @@ def history(n: int) -> list[dict[str, float]]:
     ]  # fmt: skip
 
 
-def texts(fig: Figure) -> list[str]:
-    return [t.get_text() for t in fig.findobj(matplotlib.text.Text) if t.get_text()]
-
-
-def labels_beyond_the_axes(fig: Figure) -> set[matplotlib.text.Text]:
-    """Tick labels that matplotlib keeps but never draws."""
-    found = set()
-    for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        for tick in axis.get_major_ticks():
-            if not low <= tick.get_loc() <= high:
-                found |= {tick.label1, tick.label2}
-    return found
-
-
-def assert_nothing_is_cut_off_or_covered(fig: Figure) -> None:
-    with style.styled():
-        canvas = FigureCanvasAgg(fig)
-        canvas.draw()
-    width, height = canvas.get_width_height()
-    boxes = {}
-    undrawn = labels_beyond_the_axes(fig)
-    for text in fig.findobj(matplotlib.text.Text):
-        if text.get_visible() and text.get_text().strip() and text not in undrawn:
-            box = text.get_window_extent()
-            assert -1 <= box.x0 <= box.x1 <= width + 1, text.get_text()
-            assert -1 <= box.y0 <= box.y1 <= height + 1, text.get_text()
-            boxes[text] = box
-    for (a, box_a), (b, box_b) in combinations(boxes.items(), 2):
-        across = min(box_a.x1, box_b.x1) - max(box_a.x0, box_b.x0)
-        down = min(box_a.y1, box_b.y1) - max(box_a.y0, box_b.y0)
-        assert min(across, down) < 2, f"{a.get_text()!r} over {b.get_text()!r}"
-
-
 @pytest.mark.parametrize("classes", [TWO, LONG[:2], HAM, LONG, MANY])
-@pytest.mark.parametrize("draw", [plots.roc, plots.confusion])
+@pytest.mark.parametrize("draw", [plots.confusion])
 def test_labels_neither_overlap_nor_leave_the_figure(draw, classes: tuple[str, ...]) -> None:
     assert_nothing_is_cut_off_or_covered(draw(drawn_table(classes, 600), classes))
 
@@ -144,26 +76,6 @@ def test_an_empty_history_is_refused() -> None:
         plots.learning_curves([])
 
 
-def test_the_roc_states_the_same_auc_as_the_metrics_and_its_curve_encloses_it() -> None:
-    table = drawn_table(TWO)
-    fig = plots.roc(table, TWO)
-    test = table[table["split"] == "test"]
-    scores = np.stack([-test["logit"], test["logit"]], axis=1)
-    expected = metrics.auc((test["label"] == "tumour").to_numpy(dtype=int), scores)
-    assert f"ROC curve, tumour vs normal · AUC {expected:.3f}" in texts(fig)
-    assert "test: 180 images in 90 groups" in texts(fig)
-    curve = fig.axes[0].get_lines()[1]
-    assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_class_without_images_is_said_to_be_undefined_and_not_drawn() -> None:
-    fig = plots.roc(drawn_table(HAM, absent=3), HAM)
-    assert any("macro AUC undefined" in text for text in texts(fig))
-    assert "df\nAUC undefined · n = 0" in texts(fig)
-    curves = [line for line in fig.axes[0].get_lines() if len(line.get_xdata())]
-    assert len(curves) == 1 + 6
-
-
 def test_the_confusion_matrix_shows_counts_and_shares_of_one_split_only() -> None:
     table = predictions_table(
         ["a", "b", "c", "d", "e"], ["g"] * 5, ["test"] * 4 + ["val"], [0, 0, 0, 1, 1],
@@ -187,7 +99,7 @@ def test_a_class_without_images_has_no_shares() -> None:
     assert [t.get_text() for t in fig.axes[1].texts].count("-") == 7
 
 
-@pytest.mark.parametrize("draw", [plots.roc, plots.confusion])
+@pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall, plots.confusion])
 def test_another_order_of_classes_or_a_split_that_is_not_there_is_refused(draw) -> None:
     table = drawn_table(TWO)
     with pytest.raises(DataError, match="Expected the classes of the predictions table"):

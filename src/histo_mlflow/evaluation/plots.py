@@ -1,201 +1,25 @@
-"""Figures of a run: learning curves, ROC, confusion matrix.
+"""Figures of a run: all but the grids of images.
 
 Every function returns a matplotlib Figure made without pyplot; `save` (from `style`) writes it.
 Counts are stated in every figure; what is undefined is said to be so, not drawn.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
-
-from histo_mlflow.errors import DataError
-from histo_mlflow.evaluation import metrics, predictions, style
+from histo_mlflow.evaluation._confusion import confusion
+from histo_mlflow.evaluation._curves import precision_recall, roc
 from histo_mlflow.evaluation._learning_curves import learning_curves
-from histo_mlflow.evaluation.style import count, save
+from histo_mlflow.evaluation._metric_figures import class_bars, metric_intervals
+from histo_mlflow.evaluation._reliability import reliability
+from histo_mlflow.evaluation._slices_figure import slices_figure
+from histo_mlflow.evaluation.style import save
 
-__all__ = ["confusion", "learning_curves", "roc", "save"]
-
-
-def roc(table: pd.DataFrame, classes: Sequence[str], *, split: str = "test") -> Figure:
-    """Draw the ROC curve of a split: of class 1 for two classes, else of each against the rest.
-
-    Args:
-        table: a predictions table.
-        classes: its classes, in its order.
-        split: whose rows are drawn; rows of other splits are never mixed in.
-
-    Raises:
-        DataError: no rows of that split, or other classes than the table's.
-    """
-    rows = _rows(table, classes, split)
-    truth, scores = predictions.targets_of(rows), predictions.log_odds_of(rows)
-    by_class, overall = metrics.per_class_auc(truth, scores), metrics.auc(truth, scores)
-    drawn = [1] if len(classes) == 2 else list(range(len(classes)))
-    binary = len(classes) == 2
-    pair = [style.shorten(name, 20) for name in classes]
-    name = f"{pair[1]} vs {pair[0]}" if binary else "each class vs rest"
-    kind = "AUC" if binary else "macro AUC"
-    value = "undefined" if overall is None else f"{overall:.3f}"
-    title = f"ROC curve, {name} · {kind} {value}"
-    with style.styled():
-        # the legend stands beside the axes, and many classes need the height
-        height = max(4.6, 0.24 * len(drawn) + 0.6)
-        labels = [_curve_label(truth == k, classes[k], by_class[k], len(drawn)) for k in drawn]
-        beside = 0.075 * _longest(labels) + 1.0
-        fig = style.figure(height + beside, height, title, _told(rows, split))
-        axes = fig.add_subplot()
-        axes.plot([0, 1], [0, 1], color=style.GREY, lw=1, ls=(0, (2, 3)), label="chance · AUC 0.5")
-        for i, (k, label) in enumerate(zip(drawn, labels, strict=True)):
-            if by_class[k] is None:
-                axes.plot([], [], color=style.FAINT, label=label)
-                continue
-            fpr, tpr, _ = roc_curve(truth == k, scores[:, k])
-            width = 1.8 if len(drawn) <= 8 else 1.2
-            axes.plot(fpr, tpr, label=label, lw=width, **style.class_line(i))
-        axes.set(
-            xlabel="false positive rate (1 - specificity)",
-            ylabel="true positive rate (sensitivity)",
-            xlim=(-0.01, 1.01),
-            ylim=(-0.01, 1.01),
-        )
-        style.grid(axes)
-        chance, *curves = axes.get_lines()
-        axes.legend(
-            handles=[*curves, chance],
-            loc="center left",
-            bbox_to_anchor=(1.02, 0.5),
-            labelspacing=0.7,
-        )
-    return fig
-
-
-def confusion(table: pd.DataFrame, classes: Sequence[str], *, split: str = "test") -> Figure:
-    """Draw the confusion matrix of a split twice: as counts and as shares of each true class.
-
-    Args:
-        table: a predictions table.
-        classes: its classes, in its order.
-        split: whose rows are counted.
-
-    Raises:
-        DataError: no rows of that split, or other classes than the table's.
-    """
-    rows = _rows(table, classes, split)
-    truth = predictions.targets_of(rows)
-    said = pd.Index(list(classes)).get_indexer(pd.Index(rows["predicted"]))
-    counts = metrics.confusion_counts(truth, said, len(classes))
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(100 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    right = int(np.trace(counts))
-    mean_recall = float(np.nanmean(np.diag(shares)))
-    names = _tick_names(classes, totals[:, 0])
-    with style.styled():
-        side = float(np.clip(0.58 * len(classes), 3.2, 10.0))
-        letter = 0.078  # inches: the mean width of a letter of the tick labels
-        left_labels = letter * _longest(names.down)
-        below = letter * _longest(names.across) if names.upright else 0.6
-        fig = style.figure(
-            2 * side + left_labels + 0.9,
-            side + below + 0.8,
-            "Confusion matrix",
-            f"{_told(rows, split)} · accuracy {100 * right / len(rows):.1f} % ({right:,} right) · "
-            f"balanced accuracy {mean_recall:.1f} %",
-        )
-        left, second = fig.subplots(1, 2)
-        # counts: a root keeps small ones visible beside a class of thousands
-        top = max(float(counts.max()), 1.0)
-        _matrix(left, counts.astype(np.float64), "Counts", "{:,.0f}", PowerNorm(0.6, 0, top))
-        _matrix(second, shares, "Share of the true class (%)", "{:.0f}", PowerNorm(1.0, 0, 100))
-        for axes in (left, second):
-            ticks = range(len(classes))
-            axes.set_xticks(ticks, names.across, rotation=90 if names.upright else 0)
-            axes.set_yticks(ticks, names.down if axes is left else [""] * len(classes))
-            axes.set_xlabel("predicted class")
-        left.set_ylabel("true class (n images)")
-    return fig
-
-
-@dataclass(frozen=True)
-class _TickNames:
-    across: list[str]
-    down: list[str]
-    upright: bool
-
-
-def _tick_names(classes: Sequence[str], totals: npt.NDArray[np.int64]) -> _TickNames:
-    """Fit class names to the cells: broken over lines, as they are, or upright."""
-    if len(classes) <= 4:
-        across = [style.wrapped(name, 14, 3) for name in classes]
-        down = [
-            f"{style.wrapped(name, 18, 3)}\nn = {n:,}"
-            for name, n in zip(classes, totals, strict=True)
-        ]
-        return _TickNames(across, down, upright=False)
-    short = [style.shorten(name, 24) for name in classes]
-    down = [f"{name} ({n:,})" for name, n in zip(short, totals, strict=True)]
-    return _TickNames(short, down, upright=max(len(name) for name in short) > 7)
-
-
-def _longest(texts: Sequence[str]) -> int:
-    return max(len(line) for text in texts for line in text.splitlines())
-
-
-def _rows(table: pd.DataFrame, classes: Sequence[str], split: str) -> pd.DataFrame:
-    found = predictions.classes_of(table)
-    if tuple(classes) != found:
-        raise DataError(
-            f"Expected the classes of the predictions table ({', '.join(found)}), "
-            f"got {', '.join(classes)}."
-        )
-    return predictions.of_split(table, split)
-
-
-def _told(rows: pd.DataFrame, split: str) -> str:
-    images, groups = len(rows), rows["group"].nunique()
-    return f"{split}: {count(images, 'image')} in {count(groups, 'group')}"
-
-
-def _curve_label(
-    positive: npt.NDArray[np.bool_], name: str, value: float | None, drawn: int
-) -> str:
-    n = int(positive.sum())
-    counted = f"n = {n:,} vs {len(positive) - n:,}" if drawn == 1 else f"n = {n:,}"
-    said = "AUC undefined" if value is None else f"AUC {value:.3f}"
-    between = "\n" if drawn <= 8 else " · "
-    return f"{style.shorten(name, 30)}{between}{said} · {counted}"
-
-
-def _matrix(
-    axes: Axes, values: npt.NDArray[np.float64], title: str, text: str, norm: Normalize
-) -> None:
-    """Draw one matrix with its numbers; a NaN cell (a class without images) is a dash."""
-    colours = colormaps[style.SEQUENTIAL]
-    # not of equal aspect: that and constrained layout do not agree on where labels end
-    axes.imshow(np.nan_to_num(values), cmap=colours, norm=norm, aspect="auto")
-    axes.set_title(title)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    size = float(np.clip(13.5 - 0.35 * len(values), 6.5, 11))
-    for (i, j), value in np.ndenumerate(values):
-        # zeros are left out where there are many cells: the eye finds the rest sooner
-        if value == 0 and i != j and len(values) > 4:
-            continue
-        known = bool(np.isfinite(value))
-        axes.text(
-            j,
-            i,
-            text.format(value) if known else "-",
-            ha="center",
-            va="center",
-            size=size,
-            color=style.ink_on(colours(float(norm(value)))) if known else style.GREY,
-            weight="bold" if i == j else "normal",
-        )
+__all__ = [
+    "class_bars",
+    "confusion",
+    "learning_curves",
+    "metric_intervals",
+    "precision_recall",
+    "reliability",
+    "roc",
+    "save",
+    "slices_figure",
+]
