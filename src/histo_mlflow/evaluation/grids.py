@@ -50,8 +50,9 @@ def sample_grid(
         raise DataError(f"Expected {len(images)} titles, one an image, got {len(titles)}.")
     width = min(columns, len(images))
     facts = " · ".join(filter(None, [_told(len(images), images), facts]))
-    cells = [(divmod(i, width), image, titles[i]) for i, image in enumerate(images)]
-    return _draw(cells, heading, facts)
+    return draw(
+        [(divmod(i, width), tile(images[i]), titles[i]) for i in range(len(images))], heading, facts
+    )
 
 
 def augmented_grid(
@@ -89,16 +90,24 @@ def augmented_grid(
     facts = " · ".join(filter(None, [f"{_told(len(original), original)}, {variants} each", facts]))
     cells = []
     for row, (image, name) in enumerate(zip(original, names, strict=True)):
-        cells.append(((row, 0), image, name))
+        cells.append(((row, 0), tile(image), name))
         for v, variant in enumerate(augmented[row]):
-            cells.append(((row, v + 1), variant, f"variant {v + 1}" if row == 0 else ""))
-    return _draw(cells, heading, facts)
+            cells.append(((row, v + 1), tile(variant), f"variant {v + 1}" if row == 0 else ""))
+    return draw(cells, heading, facts)
 
 
-def _draw(cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, facts: str) -> Figure:
-    """Place (row, column), image, title; every image has the same shape."""
-    tiles = [_tile(image) for _, image, _ in cells]
-    height, width = tiles[0].shape[:2]
+def draw(
+    cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, facts: str, *, foot: int = 0
+) -> Figure:
+    """Draw tiles in rows, each figure pixel one of theirs.
+
+    Args:
+        cells: (row, column), tile and title of one or more lines; every tile has the same shape.
+        heading: the figure's title.
+        facts: said below it.
+        foot: figure pixels left blank below the last row.
+    """
+    height, width = cells[0][1].shape[:2]
     text_lines = max(len(title.splitlines()) for _, _, title in cells)
     band = text_lines * _LINE + 4
     rows = 1 + max(row for (row, _), _, _ in cells)
@@ -106,7 +115,7 @@ def _draw(cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, fa
     # wide enough for the heading also above a single image
     least = max(560, style.heading_pixels(heading, facts))
     canvas_width = max(2 * _MARGIN + columns * (width + _GAP) - _GAP, least)
-    canvas_height = _HEAD + rows * (band + height + _GAP) + _MARGIN
+    canvas_height = _HEAD + rows * (band + height + _GAP) + _MARGIN + foot
     canvas = np.full((canvas_height, canvas_width, 3), 255, dtype=np.uint8)
     with style.styled():
         fig = Figure(
@@ -116,10 +125,10 @@ def _draw(cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, fa
         )
         axes = fig.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        for ((row, column), _, title), tile in zip(cells, tiles, strict=True):
+        for (row, column), pixels, title in cells:
             top = _HEAD + band + row * (band + height + _GAP)
             left = _MARGIN + column * (width + _GAP)
-            canvas[top : top + height, left : left + width] = tile
+            canvas[top : top + height, left : left + width] = pixels
             for i, line in enumerate(reversed(title.splitlines())):
                 text = style.fitted(line, width, _POINTS)
                 axes.text(left, top - 6 - i * _LINE, text, va="baseline", size=_POINTS)
@@ -128,8 +137,8 @@ def _draw(cells: Sequence[tuple[tuple[int, int], Pixels, str]], heading: str, fa
     return fig
 
 
-def _tile(image: Pixels) -> Pixels:
-    """Bring the longer side to at most _TILE pixels: reduced by a filter, enlarged by repeating."""
+def tile(image: Pixels) -> Pixels:
+    """Bring the longer side to at most 192 pixels: reduced by a filter, enlarged by repeating."""
     height, width = image.shape[:2]
     longer = max(height, width)
     if longer > _TILE:

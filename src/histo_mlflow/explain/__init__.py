@@ -1,0 +1,1 @@
+"""What a model looks at and how it sees images: needs torch."""
