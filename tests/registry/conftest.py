@@ -1,8 +1,9 @@
 """A small model folder with random weights, images for it, and a store to log it to."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,25 +30,41 @@ def images() -> list[bytes]:
     return [encoded(0), encoded(1, 64, "JPEG"), encoded(2, 33, "TIFF"), encoded(3)]
 
 
-def write(folder: Path, output: str = "softmax") -> Path:
-    classes = ("benign", "malignant") if output == "sigmoid" else ("a", "b&c", "d e")
-    spec = specify("resnet18", classes, image_px=32, output=output)
-    model = build(spec, seed=1)
-    weights = folder.parent / f"{folder.name}-weights.safetensors"
-    save_weights(model, weights)
+def write(
+    folder: Path,
+    classes: Sequence[str] = ("a", "b&c", "d e"),
+    *,
+    model: str = "squeezenet1_1",
+    output: str = "softmax",
+    seeds: Sequence[int] = (1,),
+    calibration: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> Path:
+    """A model folder with a member a seed; squeezenet is small, and its random logits differ."""
+    spec = specify(model, classes, image_px=32, output=output)
+    weights = [folder.parent / f"{folder.name}-{seed}.safetensors" for seed in seeds]
+    for path, seed in zip(weights, seeds, strict=True):
+        save_weights(build(spec, seed=seed), path)
     write_model_folder(
         folder,
         spec=spec,
         rule=DecodeRule(32),
-        weights_path=weights,
+        weights_paths=weights,
+        calibration=calibration,
         provenance={"run_id": "abc", "metrics": {"test/auc": 0.9}},
+        card=card,
     )
     return folder
 
 
 @pytest.fixture(scope="session")
+def write_folder() -> Callable[..., Path]:
+    return write
+
+
+@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("models") / "model")
+    return write(tmp_path_factory.mktemp("models") / "model", model="resnet18")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A model is in the store once, whatever became of earlier attempts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,4 +40,23 @@ def test_a_lost_answer_while_a_model_is_made_leaves_one_model(
     assert models_of(other) == [f"{model_id} READY"]
     assert log_model.log_once(other, model_folder, images[0]) == model_id
     assert models_of(other) == [f"{model_id} READY"]
+    other.end("finished")
+
+
+def test_the_same_weights_calibrated_are_another_model(
+    other: TrackedRun,
+    tmp_path: Path,
+    model_folder: Path,
+    write_folder: Callable[..., Path],
+    images: list[bytes],
+) -> None:
+    calibration = {"temperature": 1.5, "thresholds": {}}
+    calibrated = write_folder(tmp_path / "m", calibration=calibration)
+    first = log_model.log_once(other, model_folder, images[0])
+    second = log_model.log_once(other, calibrated, images[0])
+
+    assert first != second
+    assert log_model.log_once(other, model_folder, images[0]) == first
+    assert log_model.log_once(other, calibrated, images[0]) == second
+    assert sorted(models_of(other)) == sorted([f"{first} READY", f"{second} READY"])
     other.end("finished")

@@ -3,21 +3,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from histo_mlflow.errors import ModelFolderError
 from histo_mlflow.models.build import build, specify
-from histo_mlflow.models.weights import save_weights
-from histo_mlflow.registry.model_folder import (
-    BATCH_IMAGES,
-    BadImagesError,
-    Predictor,
-    read_model_folder,
-    write_model_folder,
-)
-from histo_mlflow.vision.decode import DecodeRule, decode
+from histo_mlflow.registry.model_folder import read_model_folder, write_model_folder
+from histo_mlflow.vision.decode import DecodeRule
 
 
 @pytest.fixture
@@ -29,68 +21,15 @@ def test_what_was_written_is_read(model_folder: Path) -> None:
     assert sorted(p.name for p in model_folder.iterdir()) == ["model.json", "weights.safetensors"]
     model = read_model_folder(model_folder)
     expected = build(model.spec, seed=1).state_dict()
-    read = model.classifier.state_dict()
+    (member,) = model.members
+    read = member.state_dict()
     assert read.keys() == expected.keys()
     assert all(torch.equal(read[key], expected[key]) for key in expected)
-    assert not model.classifier.training
+    assert not member.training
     assert model.spec.classes == ("a", "b&c", "d e")
     assert model.rule == DecodeRule(32)
     assert model.facts["metrics"] == {"test/auc": 0.9}
-
-
-def test_probabilities_are_those_of_the_model_in_eval_mode(
-    model_folder: Path, images: list[bytes]
-) -> None:
-    predictor = Predictor(model_folder)
-    model = build(predictor.spec, seed=1).eval()
-    pixels = np.stack([decode(data, predictor.rule) for data in images])
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(pixels).permute(0, 3, 1, 2)).double().numpy()
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    answers = predictor.predict_bytes(images)
-    assert answers.dtype == np.float64
-    np.testing.assert_allclose(answers, expected, atol=1e-7)
-
-
-def test_a_sigmoid_model_answers_two_columns(tmp_path: Path, images: list[bytes]) -> None:
-    spec = specify("resnet18", ("benign", "malignant"), image_px=32, output="sigmoid")
-    save_weights(build(spec), tmp_path / "w.safetensors")
-    write_model_folder(
-        tmp_path / "m",
-        spec=spec,
-        rule=DecodeRule(32),
-        weights_path=tmp_path / "w.safetensors",
-        provenance={},
-    )
-    answers = Predictor(tmp_path / "m").predict_bytes(images)
-    assert answers.shape == (4, 2)
-    np.testing.assert_allclose(answers.sum(axis=1), 1.0, atol=1e-12)
-
-
-def test_an_image_has_the_same_answer_alone_and_among_others(
-    model_folder: Path, images: list[bytes]
-) -> None:
-    predictor = Predictor(model_folder)
-    many = images * (BATCH_IMAGES // 4) + images[:3]
-    answers = predictor.predict_bytes(many)
-    assert len(answers) == BATCH_IMAGES + 3
-    for index in (0, 1, BATCH_IMAGES, BATCH_IMAGES + 2):
-        alone = predictor.predict_bytes([many[index]])
-        np.testing.assert_allclose(answers[index], alone[0], atol=1e-6)
-
-
-def test_no_images_have_no_answers(model_folder: Path) -> None:
-    assert Predictor(model_folder).predict_bytes([]).shape == (0, 3)
-
-
-def test_all_bad_images_are_named_by_index(model_folder: Path, images: list[bytes]) -> None:
-    bad = [b"", images[0][:100], b"GIF89a", *images]
-    many = images * (BATCH_IMAGES // 4) + bad
-    with pytest.raises(BadImagesError) as caught:
-        Predictor(model_folder).predict_bytes(many)
-    assert [index for index, _ in caught.value.problems] == [64, 65, 66]
-    assert "3 of 71 images" in str(caught.value)
-    assert "image 64: empty file; image 65: truncated" in str(caught.value)
+    assert (model.calibration, model.temperature) == (None, 1.0)
 
 
 def edit(**changes: object) -> Callable[[Path], None]:
@@ -113,7 +52,7 @@ def link_the_weights(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "altered weights": (flip_a_bit, "was altered"),
+    "altered weights": (flip_a_bit, "weights.safetensors was altered"),
     "a linked file": (link_the_weights, "is a link"),
     "an added file": (
         lambda f: (f / "extra.py").write_text("x"),
@@ -125,7 +64,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda f: (f / "model.json").write_text("{"), "is not JSON"),
     "no text": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe"), "is not JSON"),
     "another JSON": (lambda f: (f / "model.json").write_text("[1]"), "does not describe a model"),
-    "a later version": (edit(format_version=2), "format version 2, version 1 was expected"),
+    "a later version": (edit(format_version=3), "format version 3, version 2 or an earlier"),
+    "a version that is no number": (edit(format_version=[2]), r"format version \[2\], version 2"),
+    "a version without its field": (edit(format_version=1), "must hold"),
+    "provenance that is no mapping": (edit(provenance=[]), "must hold"),
+    "a digest of another file": (edit(files={"../secret": "0" * 64}), "must hold"),
+    "digests of an ensemble of one": (edit(files={"weights_0.safetensors": "0" * 64}), "must hold"),
     "an unknown field": (edit(loader="x"), "must hold"),
     "no digest": (edit(files={}), "must hold"),
     "an unknown architecture": (edit(spec={"name": "x"}), "cannot be built"),
@@ -160,7 +104,8 @@ def test_a_folder_is_never_overwritten_and_a_failed_write_leaves_nothing(
             folder,
             spec=model.spec,
             rule=DecodeRule(px),
-            weights_path=weights,
+            weights_paths=[weights],
+            calibration=None,
             provenance=provenance,
         )
 

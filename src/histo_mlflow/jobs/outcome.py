@@ -126,7 +126,8 @@ def _write_model(
         folder,
         spec=ready.state.model.spec,
         rule=decode_rule(ready.recipe),
-        weights_path=best_path,
+        weights_paths=[best_path],
+        calibration=None,
         provenance={
             "run_id": run.run_id,
             "recipe": ready.recipe.name,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import histo_mlflow
 from histo_mlflow.errors import TrackingError
-from histo_mlflow.models.weights import file_sha256
-from histo_mlflow.registry.model_folder import WEIGHTS, Predictor
+from histo_mlflow.registry.model_folder import folder_digest
+from histo_mlflow.registry.predictor import Predictor
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -59,14 +59,15 @@ def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> 
     """`log`, unless the run has this very model already; then that one's id.
 
     A model of the run that was begun and not finished is deleted: a killed process leaves one, and
-    so does a server whose answer got lost, which MLflow asks for a model once more.
+    so does a server whose answer got lost, which MLflow asks for a model once more. Another
+    calibration or other members make another model (`folder_digest`).
 
     Raises:
         ModelFolderError: see `read_model_folder`.
         ImageError: the example cannot be decoded.
         TrackingError: the store failed.
     """
-    digest = file_sha256(folder / WEIGHTS)
+    digest = folder_digest(folder)
     if (there := _settled(run, digest)) is not None:
         return there
     made = log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
@@ -75,7 +76,7 @@ def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> 
 
 
 def _settled(run: Run, digest: str) -> str | None:
-    """Delete the run's unfinished models; the id of the finished one with these weights."""
+    """Delete the run's unfinished models; the id of the finished one with this digest."""
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModelStatus
     from mlflow.exceptions import MlflowException

@@ -1,12 +1,14 @@
-"""The model folder: weights and everything needed to use them, in two files without code.
+"""The model folder: weights and everything needed to use them, in files without code.
 
-    weights.safetensors     the weights, float32
-    model.json              architecture, classes, decode rule, provenance, digests
+    weights.safetensors     the weights, float32; of an ensemble weights_0.safetensors and so on
+    model.json              architecture, classes, decode rule, calibration, provenance, digests
+    MODEL_CARD.md           what is to be known before it is used (optional)
 
-A folder is written whole or not at all, and read only when every byte is as it was written.
+An ensemble is several models of one architecture, such as those of the folds of a
+cross-validation; its logits are the mean of theirs. A folder is written whole or not at all, and
+read only when every byte is as it was written.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,48 +18,57 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from histo_mlflow.errors import HistoMlflowError, ModelFolderError
+from histo_mlflow.models.build import Classifier, ModelSpec, build
+from histo_mlflow.models.weights import file_sha256, load_weights
+from histo_mlflow.registry._description import (
+    CARD,
+    DESCRIPTION,
+    FORMAT,
+    FORMAT_VERSION,
+    WEIGHTS,
+    checked_calibration,
+    members_of,
+    read_description,
+    weights_names,
+)
+from histo_mlflow.vision.decode import DecodeRule
 
-from histo_mlflow.errors import DataError, HistoMlflowError, ImageError, ModelFolderError
-from histo_mlflow.models.build import Classifier, ModelSpec, build, probabilities
-from histo_mlflow.models.weights import load_weights
-from histo_mlflow.vision.decode import DecodeRule, decode
-
-FORMAT = "histo-mlflow model"
-FORMAT_VERSION = 1
-DESCRIPTION = "model.json"
-WEIGHTS = "weights.safetensors"
-BATCH_IMAGES = 64
-
-_FIELDS = frozenset({"format", "format_version", "spec", "rule", "files", "provenance"})
+__all__ = [
+    "CARD",
+    "DESCRIPTION",
+    "FORMAT_VERSION",
+    "WEIGHTS",
+    "LoadedModel",
+    "folder_digest",
+    "read_model_folder",
+    "write_model_folder",
+]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a model folder held. `classifier` is in eval mode on the CPU.
+    """What a model folder held.
 
-    `facts` are the provenance that was written, plus `weights_sha256`.
+    Attributes:
+        members: the classifiers, more than one for an ensemble; in eval mode on the CPU.
+        spec: of each of them.
+        rule: how bytes become pixels.
+        calibration: `{"temperature": T, "thresholds": {...}}`, None for an uncalibrated model; see
+            `write_model_folder`.
+        facts: the provenance that was written, plus `weights_sha256`, a digest a member.
     """
 
-    classifier: Classifier = field(repr=False)
+    members: tuple[Classifier, ...] = field(repr=False)
     spec: ModelSpec
     rule: DecodeRule
+    calibration: Mapping[str, Any] | None
     facts: Mapping[str, Any]
 
-
-class BadImagesError(ImageError):
-    """Some images of a request cannot be used.
-
-    `problems` holds (index in the request, reason) for each; the message names the first five.
-    """
-
-    def __init__(self, problems: Sequence[tuple[int, str]], total: int) -> None:
-        self.problems = tuple(problems)
-        first = "; ".join(f"image {index}: {reason}" for index, reason in self.problems[:5])
-        more = f"; and {len(self.problems) - 5} more" if len(self.problems) > 5 else ""
-        super().__init__(f"{len(self.problems)} of {total} images cannot be used: {first}{more}")
+    @property
+    def temperature(self) -> float:
+        """What the mean logits are divided by; 1 for an uncalibrated model."""
+        return 1.0 if self.calibration is None else float(self.calibration["temperature"])
 
 
 def write_model_folder(
@@ -65,21 +76,29 @@ def write_model_folder(
     *,
     spec: ModelSpec,
     rule: DecodeRule,
-    weights_path: Path,
+    weights_paths: Sequence[Path],
+    calibration: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
+    card: str | None = None,
 ) -> None:
     """Write a model folder in one step.
 
     Args:
         folder: must not be there yet; its parent is made.
-        spec: the architecture and the classes.
+        spec: the architecture and the classes, of every member.
         rule: how bytes become pixels; the same as in training.
-        weights_path: a safetensors file of the model that `spec` builds (`weights.save_weights`).
+        weights_paths: a safetensors file of the model that `spec` builds (`weights.save_weights`);
+            several for an ensemble.
+        calibration: None, or `{"temperature": T, "thresholds": {rule: {"value": t, ...}}}`: the
+            mean logits are divided by T; t cuts the calibrated probability of the second of two
+            classes, by the rules youden, sensitivity and cost. With more classes a rule holds a
+            threshold a class, `{rule: {class: {"value": t, ...}}}`. There may be no thresholds.
         provenance: JSON values that say where the model came from (run id, digests, metrics).
+        card: the model card in Markdown.
 
     Raises:
-        ModelFolderError: the folder is there already, `rule` and `spec` disagree on the size, or
-            `provenance` is not JSON.
+        ModelFolderError: the folder is there already, a file of weights is not, `rule` and `spec`
+            disagree on the size, `calibration` is none, or something is not JSON.
     """
     if os.path.lexists(folder):
         raise ModelFolderError(f"{folder} is there already; a model folder is never overwritten")
@@ -88,25 +107,32 @@ def write_model_folder(
             f"the model takes images of {spec.image_px} px, but the decode rule makes them "
             f"{rule.image_px} px"
         )
+    if not weights_paths:
+        raise ModelFolderError(f"{folder}: Expected the weights of one model or more, got none")
+    if missing := [path for path in weights_paths if not path.is_file()]:
+        raise ModelFolderError(f"{folder}: Expected a file of weights at {missing[0]}, got none")
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "spec": spec.to_dict(),
+        "rule": rule.to_dict(),
+        "calibration": checked_calibration(calibration, spec.classes, str(folder)),
+        "files": {},
+        "provenance": dict(provenance),
+    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        shutil.copyfile(weights_path, temporary / WEIGHTS)
-        description = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "spec": spec.to_dict(),
-            "rule": rule.to_dict(),
-            "files": {WEIGHTS: _sha256(temporary / WEIGHTS)},
-            "provenance": dict(provenance),
+        for path, name in zip(weights_paths, weights_names(len(weights_paths)), strict=True):
+            shutil.copyfile(path, temporary / name)
+        if card is not None:
+            (temporary / CARD).write_text(card, encoding="utf-8")
+        description["files"] = {
+            path.name: file_sha256(path) for path in sorted(temporary.iterdir())
         }
-        try:
-            text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ModelFolderError(f"the provenance cannot be written as JSON: {error}") from error
-        (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        (temporary / DESCRIPTION).write_text(_as_json(description), encoding="utf-8")
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -115,24 +141,20 @@ def write_model_folder(
 def read_model_folder(folder: Path) -> LoadedModel:
     """Read a model folder after checking it byte by byte.
 
+    One of format version 1 is a single uncalibrated model.
+
     Raises:
         ModelFolderError: a file is missing, added, a link or altered; the description is not ours
-            or of another version; or the weights do not fit the architecture.
+            or of a later version; or the weights do not fit the architecture.
     """
-    _check_files(folder)
-    description = _description(folder)
-    found = _sha256(folder / WEIGHTS)
-    expected = description["files"][WEIGHTS]
-    if found != expected:
-        raise ModelFolderError(
-            f"{folder / WEIGHTS} was altered: sha256 {found[:12]}..., expected {expected[:12]}..."
-            "; fetch the model again"
-        )
+    description = _checked_files(folder)
+    names = members_of(description)
     try:
         spec = ModelSpec.from_dict(description["spec"])
         rule = DecodeRule.from_dict(description["rule"])
-        classifier = build(spec)
-        load_weights(classifier, folder / WEIGHTS)
+        members = tuple(build(spec) for _ in names)
+        for member, name in zip(members, names, strict=True):
+            load_weights(member, folder / name)
     except (HistoMlflowError, TypeError, ValueError) as error:
         raise ModelFolderError(f"the model in {folder} cannot be built: {error}") from error
     if rule.image_px != spec.image_px:
@@ -140,113 +162,61 @@ def read_model_folder(folder: Path) -> LoadedModel:
             f"{folder / DESCRIPTION} contradicts itself: the model takes {spec.image_px} px, the "
             f"decode rule makes {rule.image_px} px"
         )
-    facts = {**description["provenance"], "weights_sha256": found}
-    return LoadedModel(classifier.eval(), spec, rule, facts)
+    calibration = checked_calibration(
+        description["calibration"], spec.classes, str(folder / DESCRIPTION)
+    )
+    digests = [description["files"][name] for name in names]
+    facts = {**description["provenance"], "weights_sha256": digests}
+    return LoadedModel(tuple(one.eval() for one in members), spec, rule, calibration, facts)
 
 
-class Predictor:
-    """From bytes to probabilities, exactly as the model was evaluated.
+def folder_digest(folder: Path) -> str:
+    """What tells one model from another: the digest of the description.
 
-    float32 on either device; the same image gives the same probabilities alone and in a batch to
-    within float32 rounding.
-
-    Args:
-        folder: a model folder.
-        device: "cpu", "cuda", "cuda:1", "mps".
+    It holds the digests of all other files, the calibration and the provenance, so that another
+    temperature or another member makes another model.
 
     Raises:
-        ModelFolderError: see `read_model_folder`.
+        ModelFolderError: there is no description.
     """
-
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        model = read_model_folder(folder)
-        self.spec, self.rule, self.facts = model.spec, model.rule, model.facts
-        self.classes = model.spec.classes
-        self._device = torch.device(device)
-        self._classifier = model.classifier.to(self._device)
-
-    def predict_bytes(self, images: Sequence[bytes]) -> npt.NDArray[np.float64]:
-        """Probabilities of encoded images.
-
-        Args:
-            images: whole JPEG, PNG or TIFF files. An empty sequence gives an empty answer.
-
-        Returns:
-            float64 (n, K), one row an image, columns in the order of `classes`.
-
-        Raises:
-            BadImagesError: images that cannot be decoded, all of them, by index.
-        """
-        answers = np.empty((len(images), len(self.classes)))
-        problems: list[tuple[int, str]] = []
-        for start in range(0, len(images), BATCH_IMAGES):
-            pixels = []
-            for index, data in enumerate(images[start : start + BATCH_IMAGES], start):
-                try:
-                    pixels.append(decode(data, self.rule))
-                except ImageError as error:
-                    problems.append((index, str(error)))
-            # After the first bad image only the others' badness is still of interest.
-            if not problems:
-                answers[start : start + len(pixels)] = self.predict_pixels(np.stack(pixels))
-        if problems:
-            raise BadImagesError(problems, len(images))
-        return answers
-
-    def predict_pixels(self, images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Probabilities of decoded pixels: uint8 (n, px, px, 3) RGB -> float64 (n, K)."""
-        expected = (self.spec.image_px, self.spec.image_px, 3)
-        if images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != expected:
-            raise DataError(
-                f"uint8 pixels of shape (n, {', '.join(map(str, expected))}) were expected, got "
-                f"{images_NHWC.dtype} {images_NHWC.shape}"
-            )
-        images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).to(self._device)
-        with torch.inference_mode():
-            logits = self._classifier(images)
-        answers: npt.NDArray[np.float64] = probabilities(logits.cpu(), self.spec.output).numpy()
-        return answers
+    try:
+        return file_sha256(folder / DESCRIPTION)
+    except OSError as error:
+        raise ModelFolderError(f"no model folder at {folder}: {error.strerror}") from error
 
 
-def _check_files(folder: Path) -> None:
+def _checked_files(folder: Path) -> dict[str, Any]:
+    """The description, once every file is as it says."""
     try:
         found = {entry.name: entry.lstat().st_mode for entry in folder.iterdir()}
     except OSError as error:
         raise ModelFolderError(f"no model folder at {folder}: {error.strerror}") from error
-    expected = {DESCRIPTION, WEIGHTS}
+    if DESCRIPTION not in found:
+        raise ModelFolderError(f"the model folder {folder} lacks {DESCRIPTION}")
+    for name, mode in found.items():
+        if not stat.S_ISREG(mode):
+            raise ModelFolderError(f"{folder / name} is a link or no plain file")
+    description = read_description(folder / DESCRIPTION)
+    expected = {DESCRIPTION, *description["files"]}
     if missing := sorted(expected - found.keys()):
         raise ModelFolderError(f"the model folder {folder} lacks {', '.join(missing)}")
     if extra := sorted(found.keys() - expected):
         raise ModelFolderError(
             f"the model folder {folder} holds what does not belong there: {', '.join(extra[:5])}"
         )
-    for name, mode in found.items():
-        if not stat.S_ISREG(mode):
-            raise ModelFolderError(f"{folder / name} is a link or no plain file")
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also what is not UTF-8
-        raise ModelFolderError(f"{path} is not JSON: {error}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ModelFolderError(f"{path} does not describe a model of histo-mlflow")
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{path} has format version {version}, version {FORMAT_VERSION} was expected: use the "
-            "release of histo-mlflow that wrote it"
-        )
-    files = description.get("files")
-    if description.keys() != _FIELDS or not isinstance(files, dict) or files.keys() != {WEIGHTS}:
-        raise ModelFolderError(
-            f"{path} must hold {', '.join(sorted(_FIELDS))}, with a digest of {WEIGHTS} alone"
-        )
+    for name, written in description["files"].items():
+        if (digest := file_sha256(folder / name)) != written:
+            raise ModelFolderError(
+                f"{folder / name} was altered: sha256 {digest[:12]}..., expected {written[:12]}..."
+                "; fetch the model again"
+            )
     return description
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _as_json(description: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ModelFolderError(
+            f"the provenance or calibration cannot be written as JSON: {error}"
+        ) from error

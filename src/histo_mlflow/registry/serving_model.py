@@ -23,7 +23,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from histo_mlflow.errors import HistoMlflowError, ImageError
-from histo_mlflow.registry.model_folder import BadImagesError, Predictor
+from histo_mlflow.registry.predictor import BadImagesError, Predictor
 
 COLUMN = "image"
 ARTIFACT = "model_folder"
