@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from histo_mlflow.cli.options import RecipeCommand, given, recipe_options
+from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_options
 
 
 @click.group()
@@ -70,6 +70,74 @@ def leaks(
     click.echo(json.dumps(told.to_json(), indent=2) if as_json else render(told))
     if out is not None:
         write_folder(told, out)
+
+
+@data.command("explore", cls=RecipeCommand)
+@click.option(
+    "--dataset", default="demo", show_default=True, help="Recipe: a shipped name, or a .yaml file."
+)
+@click.option(
+    "--out",
+    default=None,
+    callback=not_empty,
+    help="Folder for the page; an earlier page in it is replaced. [explore/RECIPE]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
+    help="Images whose features are laid out by t-SNE, at most; 0 for none.",
+)
+@click.option("--experiment", default=None, help="MLflow experiment. [the recipe's name]")
+@click.option(
+    "--tracking-uri",
+    default=None,
+    help="MLflow store. [MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
+)
+@click.option("--no-track", is_flag=True, help="Write the page alone, no MLflow run.")
+@click.option("--quiet", is_flag=True, help="No talk and no progress bars on stderr.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is on the page as JSON.")
+@recipe_options(sections={"data", "split", "pixels", "augment", "model", "machine"})
+def explore(
+    dataset: str,
+    out: str | None,
+    sample: int,
+    experiment: str | None,
+    tracking_uri: str | None,
+    no_track: bool,
+    quiet: bool,
+    as_json: bool,
+    **overrides: str | None,
+) -> None:
+    """See a data set on one page before anything is trained on it.
+
+    Class balance, samples, what augmentation does to them, intensities, sizes, groups, metadata,
+    look-alikes, the split, and a t-SNE of the features that the recipe's model has to begin with.
+    The page is one HTML file that needs no network, and an MLflow run of its own.
+    """
+    from histo_mlflow.jobs.signals import ending_at_once
+
+    with ending_at_once():
+        from histo_mlflow.jobs.explore import explore as look
+        from histo_mlflow.jobs.talk import Talk
+        from histo_mlflow.recipe import load
+
+    found = look(
+        load(dataset, given(overrides)),
+        out=None if out is None else Path(out),
+        sample=sample,
+        track=not no_track,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        talk=Talk(quiet=quiet),
+    )
+    if as_json:
+        click.echo(json.dumps({"run_id": found.run_id, **found.facts}, indent=2))
+    else:
+        click.echo(f"page {found.page}")
+        if found.run_id is not None:
+            click.echo(f"run {found.run_id}")
 
 
 @data.command("sources")

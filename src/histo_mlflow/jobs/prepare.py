@@ -20,6 +20,7 @@ from histo_mlflow.data.sources import to_manifest
 from histo_mlflow.data.splits import (
     Splits,
     kfold_by_group,
+    kfold_by_row,
     split_as_given,
     split_by_group,
     split_by_row,
@@ -127,7 +128,7 @@ def audit(recipe: Recipe, *, talk: Talk) -> Audited:
         f"{len(manifest.table):,} images, {len(manifest.classes)} classes, "
         f"{groups:,} {manifest.group_kind} groups in {manifest.root}",
     )
-    pack = _packed(manifest, inspected.scanned, recipe, talk=talk)
+    pack = packed(manifest, inspected.scanned, recipe, talk=talk)
     table = manifest.table
     leaks = find_leaks(
         pack, table["group"].tolist(), table["label"].tolist(), cache_dir(), progress=talk.bars
@@ -189,7 +190,8 @@ def divide(manifest: Manifest, recipe: Recipe, leaks: Leaks) -> Splits:
     if joins(recipe):
         groups = list(leaks.groups)
     if split.folds is not None:
-        return kfold_by_group(
+        fold_of = kfold_by_row if split.split == "row" else kfold_by_group
+        return fold_of(
             ids,
             labels,
             groups,
@@ -224,7 +226,12 @@ def decode_rule(recipe: Recipe) -> DecodeRule:
     return DecodeRule(image_px=pixels.image_px, fit=pixels.fit, crop_px=pixels.crop_px)
 
 
-def _packed(manifest: Manifest, scanned: pd.DataFrame, recipe: Recipe, *, talk: Talk) -> Pack:
+def packed(manifest: Manifest, scanned: pd.DataFrame, recipe: Recipe, *, talk: Talk) -> Pack:
+    """Pack the images of a manifest by the recipe's decode rule, or find the pack that is there.
+
+    Raises:
+        DataError: images cannot be read.
+    """
     started = perf_counter()
     table = manifest.table
     rows = table["row"].fillna(-1).astype("int64")

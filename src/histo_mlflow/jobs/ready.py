@@ -78,7 +78,7 @@ def get_ready(recipe: Recipe, *, decided: Mapping[str, Any] | None = None, talk:
     _refuse_several_processes()
     machine = recipe.machine
     # Names and device first: they cost nothing, and the data may take minutes to read.
-    chosen_policy = _policy(recipe)
+    chosen_policy = policy_of(recipe)
     origin_of(full_name(recipe.model.model), recipe.model.weights)
     plan = plan_device(
         **(decided or machine.model_dump()), given="as the run began" if decided else "asked for"
@@ -100,11 +100,11 @@ def get_ready(recipe: Recipe, *, decided: Mapping[str, Any] | None = None, talk:
         state=_state(recipe, model, plan),
         settings=_settings(recipe, chosen_policy),
         weights=weights,
-        provenance=collect(_code_folder(), sys.argv),
+        provenance=collect(code_folder(), sys.argv),
     )
 
 
-def _code_folder() -> Path:
+def code_folder() -> Path:
     """Where the code lies that runs: the checkout of an editable install, else where we stand."""
     code = Path(histo_mlflow.__file__).parent
     return Path.cwd() if "site-packages" in code.parts else code
@@ -120,7 +120,12 @@ def _refuse_several_processes() -> None:
         )
 
 
-def _policy(recipe: Recipe) -> Policy:
+def policy_of(recipe: Recipe) -> Policy:
+    """The augmentation of a recipe.
+
+    Raises:
+        DataError: an unknown policy or a value out of range.
+    """
     fields = recipe.augment.model_dump(exclude={"policy"}, exclude_none=True)
     return policy(recipe.augment.policy, **fields)
 

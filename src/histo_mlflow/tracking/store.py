@@ -39,6 +39,8 @@ _BOUNDS = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     # MLflow prints a run's address to stdout, which is for data.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Its bars of bytes are not for our users.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 # Not among them: credentials and addresses that are refused for a while by what stands before a
@@ -169,7 +171,7 @@ def plain_reason(error: Exception) -> str:
     return redact(lines[0])[:400]
 
 
-def connect(tracking_uri: str | None = None) -> Store:
+def connect(tracking_uri: str | None = None, *, make: bool = True) -> Store:
     """Open a tracking store; one that does not answer is an error within 10 s.
 
     Args:
@@ -177,6 +179,7 @@ def connect(tracking_uri: str | None = None) -> Store:
             environment's `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the current folder.
             A SQLite file that is not there is made, whole or not at all, and safely beside other
             processes that do the same.
+        make: whether it may be made; False for whoever only reads.
 
     Raises:
         TrackingError: not an address we know, or nothing useful answers there.
@@ -209,6 +212,11 @@ def connect(tracking_uri: str | None = None) -> Store:
         path = _sqlite_path(uri)
         uri = _with_path(uri, path)
         if not path.exists():
+            if not make:
+                raise TrackingError(
+                    f"there is no tracking store {shown}; name another with --tracking-uri or "
+                    "MLFLOW_TRACKING_URI"
+                )
             _try_folder(path)
             asked(f"making the tracking store {shown}", lambda: _create(path), CREATE_SECONDS)
 

@@ -6,17 +6,17 @@ import logging
 
 import numpy as np
 import torch
+from torch import nn
 
 from histo_mlflow.data.batches import PackedDataset, batches
 from histo_mlflow.device import DevicePlan
-from histo_mlflow.models.build import Classifier
 from histo_mlflow.training.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 
 def predict_logits(
-    model: Classifier, dataset: PackedDataset, *, batch_size: int, plan: DevicePlan
+    model: nn.Module, dataset: PackedDataset, *, batch_size: int, plan: DevicePlan
 ) -> np.ndarray:
     """Run a model in evaluation mode over every image once, without augmentation.
 
@@ -42,7 +42,7 @@ def predict_logits(
 
 
 def _predict(
-    model: Classifier, dataset: PackedDataset, batch_size: int, plan: DevicePlan
+    model: nn.Module, dataset: PackedDataset, batch_size: int, plan: DevicePlan
 ) -> np.ndarray:
     parts = []
     order = np.arange(len(dataset), dtype=np.int64)
