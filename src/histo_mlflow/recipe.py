@@ -267,8 +267,8 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
         )
     if split.folds is not None and split.fold >= split.folds:
         yield f"fold counts from 0 and should be below folds={split.folds}, got {split.fold}"
-    if split.folds is not None and split.split != "group":
-        yield f"folds are made by group: split should be group, got {split.split}"
+    if split.folds is not None and split.split == "given":
+        yield "folds are drawn: split should be group (or row, which leaks), got given"
     if split.folds is None and split.fold:
         yield f"fold={split.fold} needs folds, the number of folds"
     if optimisation.frozen_epochs >= training.epochs:

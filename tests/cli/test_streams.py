@@ -35,6 +35,13 @@ def chat(ending):
         raise RuntimeError("a bug")
     click.echo("42")
 
+def noted(write):
+    def leave(*told):
+        Path("left").write_text(repr(told))
+        write(*told)
+    return leave
+
+cli._leave, sys.excepthook = noted(cli._leave), noted(sys.excepthook)
 cli.main()
 """
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and a POSIX shell")
@@ -56,6 +63,9 @@ def chat(ending, how, tmp_path):
         )
     finally:
         os.close(target)
+    left = tmp_path / "left"
+    if ending == "finished" and left.exists():  # stderr is closed, so that nothing else tells
+        pytest.fail(f"{how}: exit {done.returncode}, {left.read_text()}")
     return done.returncode, done.stdout
 
 

@@ -11,6 +11,7 @@ import pytest
 from histo_mlflow.data.splits import (
     Splits,
     kfold_by_group,
+    kfold_by_row,
     load,
     save,
     split_as_given,
@@ -248,6 +249,20 @@ def test_the_folds_test_every_image_once_by_whole_groups() -> None:
         assert (held.loc["val"] - 0.15).abs().max() < 0.07
         assert (splits.fold, splits.folds) == (fold, 4)
     assert tested == Counter(HAM_LIKE[0])
+
+
+def test_row_wise_folds_test_every_image_once_tear_groups_apart_and_say_so() -> None:
+    tested: Counter[str] = Counter()
+    torn = 0
+    for fold in range(4):
+        splits = kfold_by_row(*HAM_LIKE, folds=4, fold=fold, val_fraction=0.15, seed=3)
+        tested.update(splits.table["id"].iloc[splits.rows("test")])
+        assert (shares(splits).loc["test"] - 0.25).abs().max() < 0.03
+        assert (shares(splits).loc["val"] - 0.15).abs().max() < 0.03
+        assert (splits.kind, splits.leaking, splits.fold, splits.folds) == ("row", True, fold, 4)
+        torn += int((splits.table.groupby("group")["split"].nunique() > 1).sum())
+    assert tested == Counter(HAM_LIKE[0])
+    assert torn > 0
 
 
 @pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (5, -1)])

@@ -15,7 +15,7 @@ SMALL = (
     *("--model", "test_resnet", "--weights", "none", "--ema_decay", "0.9"),
     *("--demo_images", "96", "--image_px", "32", "--batch_size", "16", "--epochs", "3"),
     *("--precision", "fp32", "--memory_format", "channels_last", "--threads", "1"),
-    *("--doctor", "off"),
+    *("--doctor", "off", "--no-pictures"),
 )
 """Three epochs of four steps; a checkpoint has some 5 MB."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SMALL = (
-    *("--model", "test_resnet"),
+    *("--model", "test_resnet", "--no-pictures"),
     *("--demo_images", "96", "--image_px", "32", "--batch_size", "16", "--epochs", "3"),
     *("--ema_decay", "0.9", "--dropout", "0.2", "--lr", "3e-4", "--weights", "none"),
     # What is decided on by measuring would differ from run to run on a busy machine.

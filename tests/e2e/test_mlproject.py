@@ -76,9 +76,11 @@ def test_the_main_job_leaves_a_whole_run(store, tmp_path):
     assert {"recipe.yaml", "history.json", "predictions.parquet", "data", "figures"} <= top
     figures = {entry.path for entry in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == {
-        f"figures/{name}.png"
-        for name in ("samples", "augmented", "learning_curves", "roc", "confusion")
+        f"figures/{name}.png" for name in ("samples", "augmented", "learning_curves")
     }
+    judged = {entry.path for entry in client.list_artifacts(run.info.run_id, "evaluation/figures")}
+    assert {f"evaluation/figures/{name}.png" for name in ("roc", "confusion")} <= judged
+    assert run.data.metrics["test_low/auc"] <= run.data.metrics["test/auc"]
     assert run.outputs.model_outputs, "no model was logged"
 
 

@@ -30,6 +30,7 @@ def warm():
     import torchvision
 
     import histo_mlflow.cli
+    import histo_mlflow.jobs.crossval
     import histo_mlflow.jobs.deliver
     import histo_mlflow.jobs.train
 
@@ -45,12 +46,13 @@ def targets():
     from mlflow.models import Model
 
     from histo_mlflow.data import _packing
-    from histo_mlflow.jobs import beginning, opening, outcome, train
+    from histo_mlflow.jobs import beginning, illustrate, opening, outcome, train
     from histo_mlflow.training import loop
 
     return {
         "packing": (_packing, "fill_chunk"),
         "making": (opening, "find_or_make"),
+        "noting": (opening, "_note"),
         "starting": (train, "start_run"),
         "begin": (beginning, "draw_data"),
         "step": (loop, "train_step"),
@@ -58,6 +60,7 @@ def targets():
         "results": (outcome, "draw_results"),
         "model-folder": (outcome, "write_model_folder"),
         "example": (outcome, "_example_image"),
+        "drawing": (illustrate, "draw_images"),
         "upload": (MlflowClient, "log_artifacts"),
         "model": (Model, "log"),
     }

@@ -57,6 +57,7 @@ def trained(store_uri, tmp_path, capsys):
             tracking_uri=store_uri,
             run_dir=tmp_path / name,
             doctor_level=None,
+            pictures=False,
             talk=Talk(),
         )
         monkeypatch.undo()
@@ -135,6 +136,7 @@ def test_a_validation_that_does_not_fit_leaves_the_training_as_it_was(
         tracking_uri=store_uri,
         run_dir=tmp_path / "run",
         doctor_level=None,
+        pictures=False,
         talk=Talk(quiet=True),
     )
 
@@ -173,6 +175,7 @@ def test_a_signal_while_the_checkpoint_before_comes_back_saves_nothing_else(
             tracking_uri=store_uri,
             run_dir=tmp_path / "run",
             doctor_level=None,
+            pictures=False,
             talk=Talk(quiet=True),
         )
 
@@ -204,6 +207,7 @@ def test_numbers_not_looked_at_yet_are_looked_at_before_a_signal_saves(
             tracking_uri=store_uri,
             run_dir=tmp_path / "run",
             doctor_level=None,
+            pictures=False,
             talk=Talk(),
         )
 

@@ -31,9 +31,10 @@ CASES = {
 }
 
 
-def run(name, overrides, store_uri, tmp_path):
+def run(name, overrides, store_uri, tmp_path, *, pictures=False):
     return train(
         recipe.load(name, {**TINY, **overrides}),
+        pictures=pictures,
         tracking_uri=store_uri,
         runs_dir=tmp_path / "runs",
         talk=Talk(quiet=True),
@@ -45,12 +46,14 @@ def test_a_recipe_trains_on_its_layout(name, store_uri, tmp_path):
     builder, overrides = CASES[name]
     builder(tmp_path / "data")
 
-    result = run(name, {"data_dir": str(tmp_path / "data"), **overrides}, store_uri, tmp_path)
+    where = {"data_dir": str(tmp_path / "data")}
+    result = run(name, {**where, **overrides}, store_uri, tmp_path, pictures=True)
 
     logged = MlflowClient(store_uri).get_run(result.run_id)
     assert logged.info.status == "FINISHED"
     assert result.epochs == overrides["epochs"]
     assert np.isfinite(result.test["loss"])
+    assert (result.run_dir / "evaluation" / "figures" / "roc.png").is_file()
     assert logged.data.params["recipe"] == name
     if name == "pcam_resnet18":
         phases = [

@@ -55,6 +55,12 @@ def test_a_run_without_files_here_cannot_be_resumed(tmp_path):
         where(tmp_path, resume="xyz")
 
 
+def test_a_child_run_is_never_the_one_of_mlflow_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "parent")
+    runs_dir = tmp_path / "runs"
+    assert run_folder(resume=None, run_dir=None, runs_dir=runs_dir, follow_project=False) is None
+
+
 def test_two_that_name_different_runs_are_refused(begun, tmp_path, monkeypatch):
     with pytest.raises(ResumeError, match="holds run abc, not xyz"):
         where(tmp_path, resume="xyz", run_dir=begun.path)

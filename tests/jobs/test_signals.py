@@ -178,3 +178,16 @@ def test_only_a_sigint_after_the_first_signal_leaves_at_once(first, second, code
     )
 
     assert (done.returncode, done.stdout) == (code, said), done.stderr
+
+
+def test_a_job_within_a_job_shares_its_signals():
+    """Else a Ctrl-C that ended the inner one would count as none for the outer one's closing."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted), ending_by_signal() as outer:  # noqa: PT012
+        try:
+            with ending_by_signal() as inner:
+                assert inner is outer
+                send(signal.SIGINT)
+        finally:
+            send(signal.SIGTERM)  # says nothing new
+    assert signal.getsignal(signal.SIGINT) is before

@@ -70,3 +70,11 @@ def test_quiet_says_nothing(to_terminal):
             bar(record)
 
     assert terminal.getvalue() == ""
+
+
+def test_a_muted_topic_is_not_said_and_others_are(to_terminal):
+    said = to_terminal()
+    talk = Talk(muted=frozenset({"data"}))
+    talk.say("data", "96 images")
+    talk.say("epoch", "1/1")
+    assert said.getvalue().split() == ["epoch", "1/1"]

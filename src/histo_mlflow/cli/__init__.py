@@ -12,10 +12,13 @@ import click
 
 import histo_mlflow
 from histo_mlflow.cli import _streams
+from histo_mlflow.cli.crossval import crossval
 from histo_mlflow.cli.data import data
 from histo_mlflow.cli.doctor import doctor
+from histo_mlflow.cli.evaluate import evaluate
 from histo_mlflow.cli.options import normalise
 from histo_mlflow.cli.recipe import recipe
+from histo_mlflow.cli.review import review
 from histo_mlflow.cli.runs import runs
 from histo_mlflow.cli.train import train
 from histo_mlflow.errors import HistoMlflowError, Interrupted
@@ -34,8 +37,11 @@ def cli() -> None:
 
 
 cli.add_command(train)
+cli.add_command(crossval)
 cli.add_command(data)
 cli.add_command(doctor)
+cli.add_command(evaluate)
+cli.add_command(review)
 cli.add_command(runs)
 cli.add_command(recipe)
 

@@ -60,6 +60,12 @@ from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_opt
     type=click.Choice(["off", "quick", "full"]),
     help="What is examined before the first step; full also learns one batch by heart.",
 )
+@click.option(
+    "--pictures/--no-pictures",
+    default=True,
+    show_default=True,
+    help="Draw the evaluation at the end; `histo-mlflow evaluate` can draw it later.",
+)
 @click.option("--started-by", default=None, hidden=True, help="Process that this one ends with.")
 @click.option("--quiet", is_flag=True, help="No talk and no progress bars on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -75,6 +81,7 @@ def train(
     checkpoint_seconds: float,
     checkpoint_steps: int | None,
     doctor_level: Literal["off", "quick", "full"],
+    pictures: bool,
     started_by: str | None,
     quiet: bool,
     as_json: bool,
@@ -113,6 +120,7 @@ def train(
             resume=resume,
             checkpoints=CheckpointPolicy(checkpoint_seconds, checkpoint_steps),
             doctor_level=None if doctor_level == "off" else doctor_level,
+            pictures=pictures,
             talk=Talk(quiet=quiet),
         )
     if as_json:

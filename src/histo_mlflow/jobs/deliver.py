@@ -14,6 +14,7 @@ from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.errors import DiskError, HistoMlflowError, ResumeError, TrackingError
+from histo_mlflow.jobs.judge import EVALUATION
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.registry import log_model
@@ -67,7 +68,21 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
             )
         folder.note_delivered("model_id", model_id)
     talk.say("model", f"models:/{model_id}")
+    deliver_pictures(run, folder)
     return str(model_id)
+
+
+def deliver_pictures(run: TrackedRun, folder: RunFolder) -> None:
+    """Give the store the pictures of the evaluation, once; nothing where there are none.
+
+    Raises:
+        TrackingError: the store did not take them; nothing is lost.
+    """
+    if not folder.evaluation.is_dir() or EVALUATION in folder.delivered():
+        return
+    with _full_told(folder.evaluation):
+        run.log_artifacts(folder.evaluation, EVALUATION)
+    folder.note_delivered(EVALUATION)
 
 
 def deliver_beginning(run: TrackedRun, folder: RunFolder) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.jobs.closing import closing_if_left
@@ -16,6 +18,31 @@ from histo_mlflow.tracking.lifecycle import find_or_make
 from histo_mlflow.tracking.store import Store
 
 
+@dataclass(frozen=True)
+class Child:
+    """What is different about a training whose run belongs to another one, such as a fold.
+
+    It has nothing to do with the run of an `mlflow run`.
+
+    Attributes:
+        parent: id of the run that it belongs to.
+        key: finds the run again; one that has it already is gone on with.
+        tags: of the run, besides those of every training.
+        plan: device, precision, memory_format and threads of a run that is new, decided before.
+        begun: is told the run's id once run and folder know of each other.
+    """
+
+    parent: str
+    key: str
+    tags: Mapping[str, object]
+    plan: Mapping[str, Any]
+    begun: Callable[[str], None]
+
+    def all_tags(self) -> dict[str, object]:
+        """The tags, with the one that makes it a child."""
+        return {**self.tags, "mlflow.parentRunId": self.parent}
+
+
 def found_or_begun(
     store: Store,
     ready: Ready,
@@ -24,6 +51,7 @@ def found_or_begun(
     experiment: str,
     run_name: str,
     runs_dir: Path,
+    child: Child | None = None,
 ) -> tuple[RunFolder, RunFacts, str | None]:
     """The run's folder and facts, and its id where it had to be made in the store.
 
@@ -38,6 +66,7 @@ def found_or_begun(
         experiment: for a run that has to be made.
         run_name: likewise.
         runs_dir: its folder goes in here where none was named.
+        child: of another run; None where the run is one of its own, or that of `mlflow run`.
 
     Raises:
         TrackingError: the store failed.
@@ -52,9 +81,8 @@ def found_or_begun(
             "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
             "threads": ready.plan.threads,
         }
-        facts = RunFacts(
-            uuid.uuid4().hex, None, store.shown_uri, experiment, plan, machine(ready.plan)
-        )
+        key = uuid.uuid4().hex if child is None else child.key
+        facts = RunFacts(key, None, store.shown_uri, experiment, plan, machine(ready.plan))
         if begun is not None:
             _note(begun, facts, ready.recipe)
     found, continued = find_or_make(
@@ -62,7 +90,7 @@ def found_or_begun(
         facts.experiment,
         run_name,
         run_id=None,
-        follow_project=True,
+        follow_project=child is None,
         key=facts.key,
     )
     facts = replace(facts, run_id=found.info.run_id)

@@ -18,12 +18,23 @@ from histo_mlflow import files
 from histo_mlflow.data.manifest import COLUMNS
 from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
+from histo_mlflow.evaluation.card import CardFacts, card
+from histo_mlflow.evaluation.evaluate import evaluate
+from histo_mlflow.jobs.card import card_facts
 from histo_mlflow.jobs.epochs import Epochs, best_epoch
-from histo_mlflow.jobs.metrics import EPOCH_METRICS, measure
+from histo_mlflow.jobs.judge import (
+    EVALUATION,
+    noted,
+    run_metrics,
+    told,
+    write_card,
+    write_numbers,
+)
+from histo_mlflow.jobs.metrics import measure
 from histo_mlflow.jobs.pictures import draw_results
 from histo_mlflow.jobs.prepare import decode_rule
 from histo_mlflow.jobs.ready import Ready
-from histo_mlflow.jobs.run_folder import RunFolder
+from histo_mlflow.jobs.run_folder import PREDICTIONS, RunFolder
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.models.weights import load_weights
 from histo_mlflow.registry.model_folder import write_model_folder
@@ -89,17 +100,22 @@ def conclude(
     test_rows = predictions.of_split(table, "test")
     test = measure(predictions.targets_of(test_rows), predictions.logits_of(test_rows), ready)
     at_best = {f"test/{name}": value for name, value in test.items()}
-    run.log_metrics({"best_epoch": best, **at_best}, step=best)
-    talk.say("test", "  ".join(f"{k} {test[k]:.4f}" for k in EPOCH_METRICS if k in test))
+    evaluation = evaluate(table, group_kind=ready.prepared.manifest.group_kind)
+    run.log_metrics({"best_epoch": best, **run_metrics(evaluation), **at_best}, step=best)
+    for line in (*told(evaluation), *noted(evaluation)):
+        talk.say(*line)
     for old in (folder.results, folder.model):
         shutil.rmtree(old, ignore_errors=True)
+    reached = {"best_epoch": best, "epochs": ready.state.epoch}
+    facts = card_facts(ready, folder, evaluation, run_id=run.run_id, outcome=reached)
     files.make_folder(folder.results)
     files.write_json(folder.results / "history.json", ready.state.history)
-    classes = ready.prepared.manifest.classes
     with files.told(folder.path, best_path.stat().st_size):
-        predictions.save(table, folder.results / "predictions.parquet")
-        draw_results(folder.results / "figures", ready.state.history, table, classes, best)
-        _write_model(run, ready, best_path, folder.model, test)
+        predictions.save(table, folder.results / PREDICTIONS)
+        write_numbers(folder.results / EVALUATION, evaluation)
+        write_card(folder.results / EVALUATION, facts)
+        draw_results(folder.results / "figures", ready.state.history, best)
+        _write_model(run, ready, best_path, folder.model, test, facts)
     for written in (folder.results, folder.model):
         files.sync_tree(written)
     files.write_bytes(folder.example, _example_image(ready))
@@ -108,8 +124,7 @@ def conclude(
         "cause": None,
         "result": {
             "run_id": run.run_id,
-            "best_epoch": best,
-            "epochs": ready.state.epoch,
+            **reached,
             "seconds": perf_counter() - started,
             "test": test,
         },
@@ -119,7 +134,12 @@ def conclude(
 
 
 def _write_model(
-    run: TrackedRun, ready: Ready, best_path: Path, folder: Path, metrics: Mapping[str, float]
+    run: TrackedRun,
+    ready: Ready,
+    best_path: Path,
+    folder: Path,
+    metrics: Mapping[str, float],
+    facts: CardFacts,
 ) -> None:
     prepared = ready.prepared
     write_model_folder(
@@ -127,7 +147,8 @@ def _write_model(
         spec=ready.state.model.spec,
         rule=decode_rule(ready.recipe),
         weights_paths=[best_path],
-        calibration=None,
+        calibration=facts.calibration,
+        card=card(facts),
         provenance={
             "run_id": run.run_id,
             "recipe": ready.recipe.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,14 +17,24 @@ ENDING = "histo.ending"
 
 
 def run_folder(
-    *, resume: str | None, run_dir: str | Path | None, runs_dir: str | Path
+    *,
+    resume: str | None,
+    run_dir: str | Path | None,
+    runs_dir: str | Path,
+    follow_project: bool = True,
 ) -> RunFolder | None:
     """The folder that was named, by itself, by a run's id or by `mlflow run`; None for a new one.
+
+    Args:
+        resume: id of a run.
+        run_dir: a folder.
+        runs_dir: where the folder of a run's id is.
+        follow_project: whether the run of `mlflow run` is this one; not so for a child run.
 
     Raises:
         ResumeError: the run's files are not there, or two of the three name different runs.
     """
-    project_run = os.environ.get("MLFLOW_RUN_ID") or None
+    project_run = os.environ.get("MLFLOW_RUN_ID") or None if follow_project else None
     wanted = resume or project_run
     if resume and project_run and resume != project_run:
         raise ResumeError(
@@ -102,6 +113,19 @@ def refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
         raise ResumeError(
             f"the run in {folder.path} was begun otherwise: {'; '.join(different)}. Give what it "
             "was begun with, or start a new run"
+        )
+
+
+def refuse_crossval(folder: RunFolder) -> None:
+    """A cross-validation is no training, and is gone on with by its own command.
+
+    Raises:
+        ResumeError: it is one.
+    """
+    if folder.crossval.exists():
+        raise ResumeError(
+            f"{folder.path} holds a cross-validation: go on with it by histo-mlflow crossval "
+            f"--run-dir {shlex.quote(str(folder.path))}"
         )
 
 

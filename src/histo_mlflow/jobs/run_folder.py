@@ -8,8 +8,12 @@ runs/<run id>/
   begin/            what was known before the first step
   dataset.json      the data set as the store is told; written when all of begin/ is on disk
   results/, model/  what came of it
+  evaluation/       its pictures
   outcome.json      how it ended; written when everything above is on disk
   delivery.json     what of it the store has taken
+
+A cross-validation has such a folder too, with crossval.json (which fold is which run) and without
+checkpoints.
 """
 
 from __future__ import annotations
@@ -30,8 +34,12 @@ from histo_mlflow.tracking.lifecycle import WHOLE
 FORMAT = 1
 _FILES = (
     "lock run.json recipe.yaml journal.jsonl dataset.json outcome.json delivery.json failure.json "
-    "example_image begin checkpoints results model"
+    "crossval.json example_image begin checkpoints results model evaluation"
 )
+PREDICTIONS = "predictions.parquet"
+"""Among the results of a training."""
+OUT_OF_FOLD = "oof.parquet"
+"""Among those of a cross-validation."""
 NAMES = frozenset(_FILES.split())
 """Of the files and folders of a run."""
 
@@ -94,9 +102,19 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def evaluation(self) -> Path:
+        """Pictures of the finished training."""
+        return self.path / "evaluation"
+
+    @property
     def example(self) -> Path:
         """The image that the logged model shows as its input."""
         return self.path / "example_image"
+
+    @property
+    def crossval(self) -> Path:
+        """Which fold is which run; there in the folder of a cross-validation only."""
+        return self.path / "crossval.json"
 
     def facts(self) -> RunFacts | None:
         """Which run this is; None where no run was begun.

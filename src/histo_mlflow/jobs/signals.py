@@ -90,8 +90,12 @@ def ending_by_signal() -> Iterator[Ending]:
     """While open, the first SIGINT or SIGTERM raises `Interrupted`; a second SIGINT ends at once.
 
     The run is then closed as KILLED on the way out. Outside the main thread, where Python allows no
-    handlers, nothing changes.
+    handlers, nothing changes. Within another one it is the outer's: a first signal is one for both.
     """
+    outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if isinstance(outer, Ending):
+        yield outer
+        return
     ending = Ending()
     if threading.current_thread() is not threading.main_thread():
         yield ending

@@ -24,14 +24,16 @@ class Talk:
     Attributes:
         quiet: says nothing and shows no bars.
         kept: what `warn` is told goes here instead, for a caller that lists it with other findings.
+        muted: topics that are not said, for a caller that has said them.
     """
 
     quiet: bool = False
     kept: list[Finding] | None = None
+    muted: frozenset[str] = frozenset()
 
     def say(self, topic: str, text: str) -> None:
         """One line; a tqdm bar on the screen is not torn."""
-        if not self.quiet:
+        if not self.quiet and topic not in self.muted:
             tqdm.write(f"{topic:<9}{text}", file=sys.stderr)
 
     def warn(self, finding: Finding) -> None:

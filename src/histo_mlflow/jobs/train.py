@@ -17,12 +17,13 @@ from histo_mlflow import files
 from histo_mlflow.data.findings import Finding, Level
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.jobs import doctor
+from histo_mlflow.jobs.at_end import draw_at_end
 from histo_mlflow.jobs.beginning import log_beginning
 from histo_mlflow.jobs.closing import close_orphan, closing_if_left, note_ending
 from histo_mlflow.jobs.deliver import advised, deliver, store_uri
 from histo_mlflow.jobs.epochs import CheckpointPolicy, Epochs
 from histo_mlflow.jobs.metrics import EPOCH_METRICS
-from histo_mlflow.jobs.opening import found_or_begun
+from histo_mlflow.jobs.opening import Child, found_or_begun
 from histo_mlflow.jobs.outcome import conclude
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
@@ -30,10 +31,11 @@ from histo_mlflow.jobs.resume import (
     machine,
     other_machine,
     refuse_begun_elsewhere,
+    refuse_crossval,
     refuse_other_recipe,
     run_folder,
 )
-from histo_mlflow.jobs.run_folder import RunFolder, locked
+from histo_mlflow.jobs.run_folder import PREDICTIONS, RunFolder, locked
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
@@ -79,6 +81,8 @@ def train(
     resume: str | None = None,
     checkpoints: CheckpointPolicy | None = None,
     doctor_level: DoctorLevel | None = "quick",
+    pictures: bool = True,
+    child: Child | None = None,
     talk: Talk | None = None,
 ) -> TrainResult:
     """Check, split, pack, train, judge, log; or go on with a run that was begun.
@@ -97,6 +101,8 @@ def train(
         resume: go on with this run, whose files are in `runs_dir`.
         checkpoints: how often to save within an epoch.
         doctor_level: what is examined before the first step; None for nothing.
+        pictures: draw the evaluation's; `histo-mlflow evaluate` can draw them later.
+        child: of which run this one is a child; None for a run of its own.
         talk: says what happens.
 
     Raises:
@@ -109,12 +115,15 @@ def train(
     talk = talk or Talk()
     with ExitStack() as stack:
         signals = stack.enter_context(ending_by_signal())
-        begun = run_folder(resume=resume, run_dir=run_dir, runs_dir=runs_dir)
+        begun = run_folder(
+            resume=resume, run_dir=run_dir, runs_dir=runs_dir, follow_project=child is None
+        )
         facts = None
         if begun is not None:
             stack.enter_context(locked(begun))
             facts = begun.facts()
         if begun is not None and facts is not None:
+            refuse_crossval(begun)
             refuse_other_recipe(begun, recipe)
             begun.remove_leftovers()
             if (done := _finished(begun)) is not None:
@@ -122,13 +131,15 @@ def train(
                 return done
             tracking_uri = store_uri(facts, tracking_uri)
         store = connect(tracking_uri)
-        stack.push(lambda _, error, __: close_orphan(store, error))
+        if child is None:
+            stack.push(lambda _, error, __: close_orphan(store, error))
         # Not before: an import that is cut short cannot be had again, to close the run.
         stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
-        if begun is not None and facts is None:
+        if begun is not None and facts is None and child is None:
             refuse_begun_elsewhere(store, begun)
+        decided = facts.plan if facts is not None else child.plan if child is not None else None
         with files.told_if_full(cache_dir()):
-            ready = get_ready(recipe, decided=None if facts is None else facts.plan, talk=talk)
+            ready = get_ready(recipe, decided=decided, talk=talk)
         if facts is not None and (told := other_machine(facts.machine, machine(ready.plan))):
             talk.say("WARN", told)
         findings = _examine(ready, doctor_level, talk=talk)
@@ -137,24 +148,28 @@ def train(
             files.assert_writable(Path(runs_dir))
         with signals.whole():  # until there is somebody to close what is made here
             folder, facts, made = found_or_begun(
-                store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir)
+                store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir), child
             )
             with closing_if_left(store, made, folder):
                 if begun is None:
                     stack.enter_context(locked(folder))
+                if child is not None:
+                    child.begun(str(facts.run_id))
                 run = start_run(
                     store,
                     facts.experiment,
                     None,
                     recipe.flatten(),
-                    ready.tags(),
+                    ready.tags() | (child.all_tags() if child is not None else {}),
                     run_id=facts.run_id,
                     journal_path=folder.journal,
                 )
             stack.enter_context(run)
             stack.push(lambda _, error, __: note_ending(folder, error))
         talk.say("run", f"{run.run_id} in {store.shown_uri}")
-        result = _run(run, ready, folder, findings, checkpoints, signals, talk=talk)
+        result = _run(
+            run, ready, folder, findings, checkpoints, signals, pictures=pictures, talk=talk
+        )
         run.end(result.ending)
         folder.note_delivered("ended")
     talk.say("look", run.url)
@@ -206,6 +221,7 @@ def _run(
     policy: CheckpointPolicy | None,
     signals: SignalEnding,
     *,
+    pictures: bool,
     talk: Talk,
 ) -> TrainResult:
     outcome = folder.outcome()
@@ -218,6 +234,8 @@ def _run(
         outcome = conclude(run, ready, folder, epochs, started, talk=talk)
     try:
         model_id = deliver(run, folder, outcome, talk=talk)
+        if pictures:
+            draw_at_end(run, folder, PREDICTIONS, ready.prepared, ready.plan, talk=talk)
     except TrackingError as error:
         raise advised(error, folder) from error
     return _result(folder, outcome, model_id)

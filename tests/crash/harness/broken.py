@@ -282,7 +282,9 @@ def model_forgotten_in_outcome() -> None:
     """The outcome is noted before the model is written."""
 
     def around(original: Any) -> Any:
-        def write_model(run: Any, ready: Any, best: Path, folder: Path, test: Any) -> None:
+        def write_model(
+            run: Any, ready: Any, best: Path, folder: Path, test: Any, facts: Any
+        ) -> None:
             outcome = {
                 "ending": "early_stopped",
                 "cause": None,
@@ -295,7 +297,7 @@ def model_forgotten_in_outcome() -> None:
                 },
             }
             (folder.parent / "outcome.json").write_text(json.dumps(outcome))
-            original(run, ready, best, folder, test)
+            original(run, ready, best, folder, test, facts)
 
         return write_model
 

@@ -147,6 +147,7 @@ def _train(recipe_name: str, place: Place) -> None:
         tracking_uri=f"sqlite:///{place.database}",
         checkpoints=_policy(),
         doctor_level=None,
+        pictures=False,  # test_pictures.py looks after them
         talk=Talk(),
     )
 

@@ -1,0 +1,143 @@
+"""`histo-mlflow crossval`."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import click
+
+from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_options
+
+
+@click.command(cls=RecipeCommand)
+@click.option(
+    "--dataset",
+    default=None,
+    help="Recipe: a shipped name, or a .yaml file. [demo, or that of the run to go on with]",
+)
+@click.option("--experiment", default=None, help="MLflow experiment. [the recipe's name]")
+@click.option("--run-name", default=None, help="MLflow name of the parent run.")
+@click.option(
+    "--tracking-uri",
+    default=None,
+    help="MLflow store. [MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
+)
+@click.option(
+    "--runs-dir",
+    default="runs",
+    show_default=True,
+    callback=not_empty,
+    help="Folder for the local files of each run.",
+)
+@click.option(
+    "--run-dir",
+    default=None,
+    callback=not_empty,
+    help="Folder for the parent's files instead; a cross-validation in it is gone on with.",
+)
+@click.option(
+    "--resume",
+    default=None,
+    metavar="RUN_ID",
+    callback=not_empty,
+    help="Go on with this one, by the id of its parent run.",
+)
+@click.option(
+    "--checkpoint-seconds",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Save the state within an epoch this often, and at the end of each.",
+)
+@click.option(
+    "--checkpoint-steps",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Save the state every so many steps as well.",
+)
+@click.option(
+    "--doctor",
+    "doctor_level",
+    default="quick",
+    show_default=True,
+    type=click.Choice(["off", "quick", "full"]),
+    help="What is examined before each fold; full also learns one batch by heart.",
+)
+@click.option(
+    "--pictures/--no-pictures",
+    default=True,
+    show_default=True,
+    help="Draw the evaluation of the out-of-fold predictions at the end.",
+)
+@click.option(
+    "--leak-gap/--no-leak-gap",
+    default=None,
+    help="Also train as many folds that are drawn row by row, which leaks, and report by how much "
+    "they flatter; doubles the time.",
+)
+@click.option("--started-by", default=None, hidden=True, help="Process that this one ends with.")
+@click.option("--quiet", is_flag=True, help="No talk and no progress bars on stderr.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@recipe_options()
+def crossval(
+    dataset: str | None,
+    experiment: str | None,
+    run_name: str | None,
+    tracking_uri: str | None,
+    runs_dir: str,
+    run_dir: str | None,
+    resume: str | None,
+    checkpoint_seconds: float,
+    checkpoint_steps: int | None,
+    doctor_level: Literal["off", "quick", "full"],
+    pictures: bool,
+    leak_gap: bool | None,
+    started_by: str | None,
+    quiet: bool,
+    as_json: bool,
+    **overrides: str | None,
+) -> None:
+    """Train k folds by whole groups (--folds, else 5) and judge them together.
+
+    Each fold is an ordinary training in a run of its own, a child of the run that holds what came
+    of all: the out-of-fold predictions of every image (oof.parquet), mean and SD over folds and
+    pooled metrics with intervals by group, and the ensemble of the folds' models (mean of their
+    logits) as a model that can be served. --leak-gap reports how much higher the same recipe
+    scores on a split that is drawn row by row.
+
+    Whatever ended it, `--resume RUN_ID` of the parent run, or the same command with the same
+    `--run-dir`, goes on: finished folds are not trained again.
+    """
+    from histo_mlflow.jobs.parent import ending_with_parent
+    from histo_mlflow.jobs.signals import ending_at_once
+
+    with ending_with_parent(started_by=started_by):  # before the imports, which take seconds
+        with ending_at_once():
+            from histo_mlflow.jobs.crossval import crossval as run_crossval
+            from histo_mlflow.jobs.epochs import CheckpointPolicy
+            from histo_mlflow.jobs.resume import wanted_recipe
+            from histo_mlflow.jobs.talk import Talk
+
+        result = run_crossval(
+            wanted_recipe(
+                dataset, given(overrides), resume=resume, runs_dir=runs_dir, run_dir=run_dir
+            ),
+            leak_gap=leak_gap,
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            run_name=run_name,
+            runs_dir=runs_dir,
+            run_dir=run_dir,
+            resume=resume,
+            checkpoints=CheckpointPolicy(checkpoint_seconds, checkpoint_steps),
+            doctor_level=None if doctor_level == "off" else doctor_level,
+            pictures=pictures,
+            talk=Talk(quiet=quiet),
+        )
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        click.echo(result.table())
+        click.echo(f"run {result.run_id}  finished")
+        click.echo(f"model models:/{result.model_id}")
