@@ -117,3 +117,11 @@ def test_a_group_without_a_command_shows_its_help(words):
     assert done.returncode in (0, 2)  # versions of click differ, also in the stream
     assert (done.stdout + done.stderr).startswith("Usage: histo-mlflow")
     assert "check" in done.stdout + done.stderr or "train" in done.stdout + done.stderr
+
+
+@linux
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_it_makes_no_difference_whether_python_buffers(unbuffered, tmp_path, monkeypatch):
+    """With a buffer click looks at the stream only when it has fallen silent already."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    assert chat("finished", "full", tmp_path) == (0, "42\n")

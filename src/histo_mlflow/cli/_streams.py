@@ -22,7 +22,14 @@ class Quiet:
         self._stream, self._gone = stream, False
 
     def write(self, text: str) -> int:
-        """Write a text if somebody can still get it; its length."""
+        """Write a text if somebody can still get it; its length.
+
+        Raises:
+            TypeError: it is no text. click tries bytes to tell what kind of stream this is, and one
+                that takes them gets a stream of click's own around it, which does not fall silent.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a text was expected, got {type(text).__name__}")
         if not self._gone:
             try:
                 return self._stream.write(text)
