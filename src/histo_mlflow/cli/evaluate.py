@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from histo_mlflow.cli.options import not_empty
+from histo_mlflow.cli.options import finished_run_options
 
 
 @click.command()
@@ -63,18 +63,7 @@ from histo_mlflow.cli.options import not_empty
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for numbers and pictures as well; an earlier evaluation in it is replaced.",
 )
-@click.option(
-    "--tracking-uri", default=None, help="MLflow store. [where the run was begun, or the usual]"
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Where the folders of runs are.",
-)
-@click.option("--quiet", is_flag=True, help="No talk on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON on stdout.")
+@finished_run_options("the evaluation")
 def evaluate(
     run: str,
     split: str,

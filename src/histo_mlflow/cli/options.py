@@ -53,6 +53,38 @@ def recipe_options(sections: Collection[str] | None = None) -> Callable[[Command
     return decorate
 
 
+def finished_run_options(result: str) -> Callable[[Command], Command]:
+    """Add what every command asks that reads finished runs: store, folders, quiet, JSON.
+
+    Args:
+        result: what is printed as JSON, for the help.
+    """
+    options = (
+        click.option(
+            "--tracking-uri",
+            default=None,
+            help="MLflow store. [where a run was begun, or MLFLOW_TRACKING_URI, or "
+            "sqlite:///mlflow.db]",
+        ),
+        click.option(
+            "--runs-dir",
+            default="runs",
+            show_default=True,
+            callback=not_empty,
+            help="Folder where the files of runs are looked for before the store is asked.",
+        ),
+        click.option("--quiet", is_flag=True, help="No talk on stderr."),
+        click.option("--json", "as_json", is_flag=True, help=f"Print {result} as JSON on stdout."),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty value, which an unset variable of a shell gives, instead of the default.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from histo_mlflow.cli.options import not_empty
+from histo_mlflow.cli.options import finished_run_options
 
 SHOWN = 10
 
@@ -19,18 +19,7 @@ SHOWN = 10
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the queue; an earlier queue in it is replaced. [review/RUN]",
 )
-@click.option(
-    "--tracking-uri", default=None, help="MLflow store. [where the run was begun, or the usual]"
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Where the folders of runs are.",
-)
-@click.option("--quiet", is_flag=True, help="No talk on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the queue as JSON on stdout.")
+@finished_run_options("the queue")
 def review(
     run: str,
     out: Path | None,

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from histo_mlflow.cli.options import not_empty
+from histo_mlflow.cli.options import finished_run_options
 
 
 @click.group()
@@ -52,18 +52,6 @@ def sync(run_dir: Path, tracking_uri: str | None, quiet: bool) -> None:
     help="Folder for comparison.png, comparison.csv and comparison.json.",
 )
 @click.option(
-    "--tracking-uri",
-    default=None,
-    help="MLflow store. [where a run was begun, or MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Folder where the files of runs are looked for before the store is asked.",
-)
-@click.option(
     "--replicates",
     default=2000,
     show_default=True,
@@ -71,8 +59,7 @@ def sync(run_dir: Path, tracking_uri: str | None, quiet: bool) -> None:
     help="Draws of the bootstrap.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of them.")
-@click.option("--quiet", is_flag=True, help="No talk on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON on stdout.")
+@finished_run_options("the comparison")
 def compare(
     references: tuple[str, ...],
     split: Literal["test", "val"],
@@ -128,20 +115,7 @@ def compare(
     type=click.Choice(["test", "val"]),
     help="Whose images are compared.",
 )
-@click.option(
-    "--tracking-uri",
-    default=None,
-    help="MLflow store. [where a run was begun, or MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Folder where the files of runs are looked for before the store is asked.",
-)
-@click.option("--quiet", is_flag=True, help="No talk on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON on stdout.")
+@finished_run_options("the comparison")
 def ensemble(
     references: tuple[str, ...],
     out: Path,
