@@ -134,6 +134,13 @@ def interval(
     return Interval(value, float(low), float(high))
 
 
+def unless_constant(found: Interval) -> Interval:
+    """No interval where all draws give one value, as when every row is right."""
+    if found.low is None or found.low != found.high:
+        return found
+    return Interval(found.value, None, None, "all draws give the same value and tell nothing")
+
+
 def expanded_tail(n_groups: float, level: float) -> float:
     """The share of the replicates left out on either side; of fewer than 2 groups as of 2."""
     n_groups = max(n_groups, 2.0)

@@ -15,7 +15,15 @@ import pandas as pd
 from histo_mlflow.errors import DataError
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.evaluation._aligned import aligned, common_ids
-from histo_mlflow.evaluation.bootstrap import LEVEL, REPLICATES, Draws, Interval, draws, interval
+from histo_mlflow.evaluation.bootstrap import (
+    LEVEL,
+    REPLICATES,
+    Draws,
+    Interval,
+    draws,
+    interval,
+    unless_constant,
+)
 from histo_mlflow.evaluation.measured import ORDER, sample_of, split_name
 from histo_mlflow.evaluation.paired_auc import PairedAuc, paired_aucs
 from histo_mlflow.evaluation.probabilities import Floats
@@ -223,8 +231,8 @@ def _differences(
                 effective=effective.get(key),
             )
             outer = interval(gap, single[name][key] - single[base][key], by_image.n_groups)
-            if gap and inner.low is not None and inner.low == inner.high:
-                inner = Interval(gap, None, None, "all draws give the same value and tell nothing")
+            if gap:  # models that say the same differ by nothing, and that is sure
+                inner = unless_constant(inner)
             found.append(
                 Difference(
                     name, metric, label, own.value, own.low, own.high,

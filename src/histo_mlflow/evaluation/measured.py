@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from histo_mlflow.evaluation import delong, metrics, predictions
-from histo_mlflow.evaluation.bootstrap import Draws, Interval, draws, interval
+from histo_mlflow.evaluation.bootstrap import Draws, draws, interval, unless_constant
 from histo_mlflow.evaluation.probabilities import Floats, log_odds, log_probabilities
 from histo_mlflow.evaluation.replicates import MOST_CLASSES, Sample, sample
 from histo_mlflow.evaluation.thresholds import SENSITIVITY, SPECIFICITY
@@ -92,7 +92,7 @@ def measure(rows: pd.DataFrame, by_group: Draws, notes: list[str]) -> list[Measu
             continue
         inner = interval(value, grouped[name], by_group.n_groups, effective=effective.get(name))
         outer = interval(value, single[name], naive.n_groups)
-        inner, outer = _unless_constant(inner), _unless_constant(outer)
+        inner, outer = unless_constant(inner), unless_constant(outer)
         found.append(
             Measured(metric, label, value, inner.low, inner.high, outer.low, outer.high, inner.why)
         )
@@ -100,13 +100,6 @@ def measure(rows: pd.DataFrame, by_group: Draws, notes: list[str]) -> list[Measu
     for one in undefined:
         notes.append(f"{one.metric}{f' of {one.label}' if one.label else ''} is {one.why}")
     return sorted(found, key=lambda one: (one.label is not None, ORDER.index(one.metric)))
-
-
-def _unless_constant(found: Interval) -> Interval:
-    """No interval where all draws give one value, as when every row is right."""
-    if found.low is None or found.low != found.high:
-        return found
-    return Interval(found.value, None, None, "all draws give the same value and tell nothing")
 
 
 def delong_of(rows: pd.DataFrame) -> Measured | None:
