@@ -25,9 +25,10 @@ LAYERS = (
     "explain",
     "tracking",
     "registry",
+    "promotion",
+    "inference",
     "jobs",
     "tuning",
-    "inference",
     "cli",
 )
 BUNDLED = {"errors", "randomness", "vision", "models", "registry"}

@@ -1,0 +1,1 @@
+"""A trained model at work: batch prediction, Kaggle submissions, a server with limits."""
