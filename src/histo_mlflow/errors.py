@@ -28,6 +28,10 @@ class SplitError(DataError):
     """The data cannot be divided as asked."""
 
 
+class SubmissionError(HistoMlflowError):
+    """A submission could not be sent, or it cannot be told whether it was taken."""
+
+
 class ModelError(HistoMlflowError):
     """A model or a head cannot be built as asked."""
 
@@ -69,6 +73,26 @@ class TrackingError(HistoMlflowError):
 
 class ModelFolderError(HistoMlflowError):
     """A model folder is incomplete, altered or not ours."""
+
+
+class EngineError(HistoMlflowError):
+    """A way to compute a model's answers is not installed or does not fit the model."""
+
+
+class ParityError(HistoMlflowError):
+    """A logged model does not say what the trained one said of the same images."""
+
+
+class PromotionError(HistoMlflowError):
+    """The gate said no, or the registered model is not as it should be."""
+
+
+class OvertakenError(PromotionError):
+    """Somebody else moved the champion meanwhile; what was found no longer speaks of it."""
+
+
+class ServeError(HistoMlflowError):
+    """A server cannot be started as asked."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -39,6 +39,7 @@ def write(
     seeds: Sequence[int] = (1,),
     calibration: Mapping[str, Any] | None = None,
     card: str | None = None,
+    abstain: Any = None,
 ) -> Path:
     """A model folder with a member a seed; squeezenet is small, and its random logits differ."""
     spec = specify(model, classes, image_px=32, output=output)
@@ -52,6 +53,7 @@ def write(
         weights_paths=weights,
         calibration=calibration,
         provenance={"run_id": "abc", "metrics": {"test/auc": 0.9}},
+        abstain=abstain,
         card=card,
     )
     return folder

@@ -248,14 +248,17 @@ def test_no_weights_or_weights_that_are_not_there_are_refused(
             )
 
 
-def test_a_folder_of_version_1_is_a_single_uncalibrated_model(
-    model_folder: Path, tmp_path: Path, images: list[bytes]
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_folder_of_an_earlier_version_lacks_what_came_later(
+    version: int, model_folder: Path, tmp_path: Path, images: list[bytes]
 ) -> None:
     folder = Path(shutil.copytree(model_folder, tmp_path / "old"))
     description = json.loads((folder / "model.json").read_text())
-    del description["calibration"]
-    (folder / "model.json").write_text(json.dumps({**description, "format_version": 1}))
-    assert read_model_folder(folder).calibration is None
+    for later in ("calibration", "abstain")[version - 1 :]:
+        del description[later]
+    (folder / "model.json").write_text(json.dumps({**description, "format_version": version}))
+    model = read_model_folder(folder)
+    assert (model.calibration, model.abstain, model.abstain_below) == (None, None, 0.0)
     np.testing.assert_array_equal(
         Predictor(folder).predict_bytes(images), Predictor(model_folder).predict_bytes(images)
     )
@@ -274,3 +277,30 @@ def test_another_temperature_or_member_is_another_model(
     assert len({folder_digest(folder) for folder in folders}) == len(folders)
     again = write_folder(tmp_path / "again", calibration=of(1.5))
     assert folder_digest(again) == folder_digest(folders[1])
+
+
+RULE = {"below": 0.6, "share": 0.1, "rows": 200}
+
+
+def test_when_to_abstain_is_read_as_it_was_written(tmp_path: Path, write_folder: Write) -> None:
+    model = read_model_folder(write_folder(tmp_path / "m", abstain=RULE))
+    assert (model.abstain, model.abstain_below) == (RULE, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"below": 0.6}, "of below, share and rows"),
+        ("often", "of below, share and rows"),
+        ({**RULE, "below": 1.5}, r"below of the rule to abstain in \[0, 1\], got 1.5"),
+        ({**RULE, "share": float("nan")}, "share of the rule"),
+        ({**RULE, "rows": 0}, "rows of the rule to abstain to be 1 or more, got 0"),
+        ({**RULE, "rows": True}, "rows of the rule"),
+    ],
+)
+def test_what_is_no_rule_to_abstain_is_refused(
+    rule: object, reason: str, tmp_path: Path, write_folder: Write
+) -> None:
+    with pytest.raises(ModelFolderError, match=reason):
+        write_folder(tmp_path / "m", abstain=rule)
+    assert not (tmp_path / "m").exists()

@@ -23,10 +23,13 @@ from mlflow import MlflowClient
 from histo_mlflow.errors import ImageError, TrackingError
 from histo_mlflow.registry.log_model import bundle, log, requirements
 from histo_mlflow.registry.predictor import BadImagesError, Predictor
-from histo_mlflow.registry.serving_model import answer_table, images_of
+from histo_mlflow.registry.serving_model import answer, images_of
 from histo_mlflow.tracking.run import TrackedRun
 
 MLFLOW = Path(sys.executable).parent / "mlflow"
+P = ["p_a", "p_b&c", "p_d e"]
+COLUMNS = ["class", *P, "abstain", "model_version", "model_digest"]
+BELOW = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def served_folder(
         tmp_path_factory.mktemp("served") / "model",
         seeds=(1, 2),
         calibration={"temperature": 0.25, "thresholds": {}},
+        abstain={"below": BELOW, "share": 0.5, "rows": 100},
         card="# Card",
     )
 
@@ -90,8 +94,9 @@ def test_requirements_are_exact_and_known_to_the_package_index() -> None:
 
 
 LOAD_ALONE = """
-import importlib.util, sys
-sys.path = [p for p in sys.path if p != sys.argv[3]]
+import importlib.util, os, sys
+# An editable install of any checkout is a folder on the path.
+sys.path = [p for p in sys.path if not os.path.isfile(f"{p}/histo_mlflow/__init__.py")]
 found = importlib.util.find_spec("histo_mlflow")
 # A folder of recipes may stay behind in site-packages; it holds no code.
 assert found is None or found.origin is None, "still installed, so this test says nothing"
@@ -109,11 +114,8 @@ assert ours <= {"errors", "randomness", "vision", "models", "registry"}, ours
 def test_the_model_works_where_this_package_is_not_installed(
     run: TrackedRun, model_id: str, served_folder: Path, images: list[bytes], tmp_path: Path
 ) -> None:
-    import histo_mlflow
-
     (tmp_path / "image").write_bytes(images[0])
-    source = str(Path(histo_mlflow.__file__).parents[1])
-    arguments = [str(logged_files(run, model_id)), str(tmp_path / "image"), source]
+    arguments = [str(logged_files(run, model_id)), str(tmp_path / "image")]
     # -I keeps the environment's PYTHONPATH and the current folder out.
     done = subprocess.run(
         [sys.executable, "-I", "-c", LOAD_ALONE, *arguments],
@@ -123,9 +125,13 @@ def test_the_model_works_where_this_package_is_not_installed(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads(done.stdout.splitlines()[-1])[0]
-    expected = Predictor(served_folder).predict_bytes(images[:1])[0]
-    np.testing.assert_allclose(list(answer.values())[1:], expected, atol=1e-6)
+    found = json.loads(done.stdout.splitlines()[-1])[0]
+    predictor = Predictor(served_folder)
+    expected = predictor.predict_bytes(images[:1])[0]
+    assert list(found) == COLUMNS
+    np.testing.assert_allclose([found[name] for name in P], expected, atol=1e-6)
+    assert found["abstain"] == bool(expected.max() < BELOW)
+    assert (found["model_version"], found["model_digest"]) == (model_id, predictor.digest)
 
 
 def test_the_bundle_holds_no_compiled_files(tmp_path: Path) -> None:
@@ -159,16 +165,16 @@ def test_a_table_takes_bytes_and_base64_and_answers_in_order(
     text = base64.b64encode(images[1])
     mixed = [images[0], text.decode(), bytearray(images[2]), text]
     predictor = Predictor(model_folder)
-    answer = answer_table(predictor, images_of(pd.DataFrame({"image": mixed})))
-    assert list(answer.columns) == ["class", "p_a", "p_b&c", "p_d e"]
+    found = answer(predictor, images_of(pd.DataFrame({"image": mixed})), "v")
+    assert list(found.columns) == COLUMNS
     expected = predictor.predict_bytes([*images[:3], images[1]])
-    np.testing.assert_array_equal(answer.iloc[:, 1:].to_numpy(), expected)
-    assert answer["class"].tolist() == [predictor.classes[k] for k in expected.argmax(axis=1)]
+    np.testing.assert_array_equal(found[P].to_numpy(), expected)
+    assert found["class"].tolist() == [predictor.classes[k] for k in expected.argmax(axis=1)]
 
 
 def test_an_empty_table_has_an_empty_answer(model_folder: Path) -> None:
-    answer = answer_table(Predictor(model_folder), images_of(pd.DataFrame({"image": []})))
-    assert answer.shape == (0, 4)
+    found = answer(Predictor(model_folder), images_of(pd.DataFrame({"image": []})), "v")
+    assert (len(found), list(found.columns)) == (0, COLUMNS)
 
 
 def test_values_that_cannot_be_images_are_named_by_row(images: list[bytes]) -> None:
@@ -255,12 +261,13 @@ def test_a_server_answers_the_probabilities_of_base64_images(
     status, answer = ask(address, bodies(texts)[form])
     assert status == 200, answer
     rows = answer["predictions"]
-    assert list(rows[0]) == ["class", "p_a", "p_b&c", "p_d e"]
+    assert list(rows[0]) == COLUMNS
     predictor = Predictor(served_folder)
     expected = predictor.predict_bytes(images)
     found = [[row["p_a"], row["p_b&c"], row["p_d e"]] for row in rows]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert [row["class"] for row in rows] == [predictor.classes[k] for k in expected.argmax(axis=1)]
+    assert [row["abstain"] for row in rows] == (expected.max(axis=1) < BELOW).tolist()
 
 
 @pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "inputs", "instances"])

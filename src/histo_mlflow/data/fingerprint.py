@@ -1,11 +1,13 @@
-"""One digest that says which data a run has seen."""
+"""Digests that say which data a run has seen, and which of it where."""
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 
 from histo_mlflow.data.manifest import Manifest
+from histo_mlflow.data.splits import Splits
 from histo_mlflow.errors import DataError
 
 
@@ -36,7 +38,22 @@ def data_digest(manifest: Manifest, scan: pd.DataFrame) -> str:
     # One HDF5 file holds many images: there the row tells which.
     row = table["row"].astype("str").where(table["row"].notna(), "")
     columns = [table[name].astype("str") for name in ("id", "label", "group")]
-    lines = zip(*columns, content, row, strict=True)
+    return _digest(zip(*columns, content, row, strict=True))
+
+
+def split_digest(splits: Splits) -> str:
+    """Return the SHA-256 of which image is in which split; the order of the rows does not matter.
+
+    Two runs with the same one were tested on the same images, and saw the same ones in training.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    table = splits.table
+    return _digest(zip(table["id"].astype("str"), table["split"].astype("str"), strict=True))
+
+
+def _digest(lines: Iterable[tuple[str, ...]]) -> str:
     # JSON keeps ("a", "bc") and ("ab", "c") apart, whatever the names hold.
     text = "\n".join(json.dumps(line) for line in sorted(lines))
     return hashlib.sha256(text.encode()).hexdigest()

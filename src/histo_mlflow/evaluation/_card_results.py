@@ -199,7 +199,21 @@ def thresholds(facts: CardFacts) -> Section:
     )
     both = "sensitivity, specificity"
     columns = ("class", "rule", "threshold", f"{both} on validation", f"{both} on {split}")
-    return Section("Thresholds", [Text(text), Table(columns, rows)])
+    blocks: list[Block] = [Text(text), Table(columns, rows)]
+    if rule := facts.evaluation.get("abstain"):
+        blocks.append(Text(_abstaining(rule, split)))
+    return Section("Thresholds", blocks)
+
+
+def _abstaining(rule: Mapping[str, Any], split: str) -> str:
+    judged = rule.get("judged") or {}
+    return (
+        f"The model abstains (column abstain) where its greatest calibrated probability is below "
+        f"{number(rule.get('below'))}, chosen on validation as the least sure tenth at most. On "
+        f"the {split} split that is a share of {number(judged.get('abstained'))}: accuracy "
+        f"{number(judged.get('accuracy_kept'))} of the rest, "
+        f"{number(judged.get('accuracy_abstained'))} of those."
+    )
 
 
 def _rates(found: Mapping[str, Any] | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from histo_mlflow.errors import DataError
-from histo_mlflow.evaluation import metrics, predictions, slices, thresholds
+from histo_mlflow.evaluation import abstain, metrics, predictions, slices, thresholds
+from histo_mlflow.evaluation.abstain import AbstainRule
 from histo_mlflow.evaluation.bootstrap import LEVEL, REPLICATES, Draws, draws
 from histo_mlflow.evaluation.calibration import (
     Temperature,
@@ -21,7 +22,7 @@ from histo_mlflow.evaluation.calibration import (
     fit_temperature,
 )
 from histo_mlflow.evaluation.measured import Measured, delong_of, measure
-from histo_mlflow.evaluation.probabilities import probabilities
+from histo_mlflow.evaluation.probabilities import Floats, probabilities
 from histo_mlflow.evaluation.replicates import MOST_CLASSES
 from histo_mlflow.evaluation.slices import SliceMetric
 from histo_mlflow.evaluation.style import count
@@ -48,6 +49,7 @@ class Evaluation:
         before: log loss, Brier score and ECE of the split as the model says.
         after: the same at the temperature.
         thresholds: `rule`, `class`, `value`, and sensitivity and specificity on both splits.
+        abstain: when the model should say nothing; None where there is no validation split.
         slice_metric: what the slices are compared by.
         slices: see `slices.compare_slices`.
         notes: what could not be computed, and why.
@@ -67,6 +69,7 @@ class Evaluation:
     before: Mapping[str, float]
     after: Mapping[str, float] | None
     thresholds: tuple[Mapping[str, Any], ...]
+    abstain: AbstainRule | None
     slice_metric: SliceMetric
     slices: pd.DataFrame
     notes: tuple[str, ...]
@@ -106,6 +109,7 @@ class Evaluation:
                 "after": None if self.after is None else dict(self.after),
             },
             "thresholds": [dict(one) for one in self.thresholds],
+            "abstain": None if self.abstain is None else self.abstain.to_dict(),
             "slice_metric": self.slice_metric,
             "slices": self.slices.to_dict(orient="records"),
             "notes": list(self.notes),
@@ -150,7 +154,9 @@ def evaluate(
     val = table[table["split"] == chosen_on].reset_index(drop=True)
     fitted = None if val.empty else _temperature(val, notes)
     if val.empty:
-        notes.append(f"no rows of the split {chosen_on!r}: no temperature and no thresholds")
+        notes.append(
+            f"no rows of the split {chosen_on!r}: no temperature, no thresholds, no abstaining"
+        )
     if split == chosen_on:
         notes.append(
             f"temperature and thresholds were chosen on the rows that are judged ({split}): what "
@@ -171,6 +177,7 @@ def evaluate(
         before=_calibration(rows, 1.0),
         after=None if fitted is None else _calibration(rows, value),
         thresholds=tuple(cuts),
+        abstain=None if val.empty else _abstain(rows, val, value),
         slice_metric=slice_metric,
         slices=_slices(rows, by_group, slice_metric, notes),
         notes=tuple(notes),
@@ -202,6 +209,22 @@ def _calibration(rows: pd.DataFrame, temperature: float) -> dict[str, float]:
     }
 
 
+def _calibrated(rows: pd.DataFrame, temperature: float) -> Floats:
+    """Probabilities of all classes at a temperature, (n, K)."""
+    logits = at_temperature(predictions.logits_of(rows), temperature)
+    return probabilities(logits, predictions.output_of(rows))
+
+
+def _abstain(rows: pd.DataFrame, val: pd.DataFrame, temperature: float) -> AbstainRule:
+    judged, chosen = (_calibrated(part, temperature) for part in (rows, val))
+    below = abstain.choose(chosen.max(axis=1))
+    return AbstainRule(
+        below,
+        abstain.kept(predictions.targets_of(val), chosen, below),
+        abstain.kept(predictions.targets_of(rows), judged, below),
+    )
+
+
 def _thresholds(
     rows: pd.DataFrame,
     val: pd.DataFrame,
@@ -210,11 +233,8 @@ def _thresholds(
     notes: list[str],
 ) -> list[dict[str, Any]]:
     """Cuts of the calibrated probability of each class against the rest (class 1 of two)."""
-    classes, output = predictions.classes_of(rows), predictions.output_of(rows)
-    judged, chosen = (
-        probabilities(at_temperature(predictions.logits_of(part), temperature), output)
-        for part in (rows, val)
-    )
+    classes = predictions.classes_of(rows)
+    judged, chosen = (_calibrated(part, temperature) for part in (rows, val))
     truth, seen = predictions.targets_of(rows), predictions.targets_of(val)
     found = []
     if len(classes) > MOST_CLASSES:

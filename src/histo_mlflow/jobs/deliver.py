@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from histo_mlflow import files
-from histo_mlflow.errors import DiskError, HistoMlflowError, ResumeError, TrackingError
+from histo_mlflow.errors import DiskError, HistoMlflowError, ParityError, ResumeError, TrackingError
 from histo_mlflow.jobs.judge import EVALUATION
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.registry import log_model
+from histo_mlflow.registry import log_model, parity
+from histo_mlflow.registry.parity import Sample
 from histo_mlflow.tracking.delivery import deliver as deliver_journal
 from histo_mlflow.tracking.lifecycle import WHOLE, close_run, existing_run, is_closed
 from histo_mlflow.tracking.redaction import REDACTED
@@ -47,6 +48,7 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
     What it has taken is noted in `delivery.json` and not sent again.
 
     Raises:
+        ParityError: the model in the store did not say what the trained one says.
         TrackingError: the store did not take something; nothing is lost.
     """
     deliver_beginning(run, folder)
@@ -60,16 +62,34 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
     if model_id is None:
         example = folder.example.read_bytes()
         step = int(outcome["result"]["best_epoch"])
-        with _full_told(folder.model):
+        sample = _sample(folder)
+        with _full_told(folder.model), _taken_back_unless_equal(folder):
             model_id = run.store.ask(
                 "logging the model",
-                lambda: log_model.log_once(run, folder.model, example, step=step),
+                lambda: log_model.log_once(run, folder.model, example, sample=sample, step=step),
                 MODEL_SECONDS,
             )
         folder.note_delivered("model_id", model_id)
     talk.say("model", f"models:/{model_id}")
     deliver_pictures(run, folder)
     return str(model_id)
+
+
+def _sample(folder: RunFolder) -> Sample | None:
+    """What the logged model must agree with; None for a run of an earlier version, or of folds,
+    each of whose models was asked by itself."""
+    return parity.from_bytes(folder.parity.read_bytes()) if folder.parity.is_file() else None
+
+
+@contextmanager
+def _taken_back_unless_equal(folder: RunFolder) -> Iterator[None]:
+    """Let a run end as failed whose model does not say in the store what it says here."""
+    try:
+        yield
+    except ParityError as error:
+        cause = f"{type(error).__name__}: {error}"
+        folder.write_outcome({"ending": "failed", "cause": cause, "result": None})
+        raise
 
 
 def deliver_pictures(run: TrackedRun, folder: RunFolder) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from histo_mlflow.evaluation import style
 from histo_mlflow.evaluation._files import replacing
+from histo_mlflow.evaluation.abstain import AbstainRule
 from histo_mlflow.evaluation.card import CardFacts, card, card_html
 from histo_mlflow.evaluation.evaluate import Evaluation
 from histo_mlflow.evaluation.measured import Measured
@@ -75,6 +76,26 @@ def calibration_of(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"temperature": evaluation.temperature.value, "thresholds": rules}
 
 
+def abstain_of(evaluation: Evaluation) -> dict[str, Any] | None:
+    """What `write_model_folder` takes as the rule to abstain; None where there is none."""
+    if (rule := evaluation.abstain) is None:
+        return None
+    return {
+        "below": rule.below,
+        "share": rule.validation.abstained,
+        "rows": rule.validation.rows,
+    }
+
+
+def metrics_of(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    """The overall metrics with the ends of their intervals by group, for the model's facts."""
+    return {
+        one.metric: {"value": one.value, "low": one.low, "high": one.high}
+        for one in evaluation.metrics
+        if one.label is None
+    }
+
+
 def told(evaluation: Evaluation) -> list[tuple[str, str]]:
     """What is said on the screen: (word, text) a line."""
     kind = evaluation.group_kind
@@ -96,6 +117,8 @@ def told(evaluation: Evaluation) -> list[tuple[str, str]]:
                 f"ECE {before:.4f} -> {after:.4f}",
             )
         )
+    if (rule := evaluation.abstain) is not None:
+        lines.append(("abstain", _abstaining(rule)))
     if not (bad := evaluation.slices[evaluation.slices["worse"].astype(bool)]).empty:
         first = bad.iloc[0]
         lines.append(
@@ -116,6 +139,19 @@ def noted(evaluation: Evaluation) -> list[tuple[str, str]]:
     lines = [("NOTE", note) for note in notes[:MOST_NOTES]]
     left = len(notes) - len(lines)
     return [*lines, ("", f"and {left:,} more, in {FACTS}")] if left else lines
+
+
+def _abstaining(rule: AbstainRule) -> str:
+    judged = rule.judged
+    kept, left = (
+        "undefined" if value is None else f"{value:.3f}"
+        for value in (judged.accuracy_kept, judged.accuracy_abstained)
+    )
+    return (
+        f"below {rule.below:.3f} ({rule.validation.abstained:.1%} of validation): "
+        f"{judged.abstained:.1%} of {judged.rows:,} images; accuracy {kept} of the rest, "
+        f"{left} of those"
+    )
 
 
 def shown(one: Measured) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,21 @@ import pandas as pd
 from PIL import Image
 
 from histo_mlflow import files
+from histo_mlflow.data.fingerprint import split_digest
 from histo_mlflow.data.manifest import COLUMNS
 from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
+from histo_mlflow.evaluation.bootstrap import LEVEL
+from histo_mlflow.evaluation.calibration import at_temperature
 from histo_mlflow.evaluation.card import CardFacts, card
-from histo_mlflow.evaluation.evaluate import evaluate
+from histo_mlflow.evaluation.evaluate import Evaluation, evaluate
+from histo_mlflow.evaluation.probabilities import probabilities
 from histo_mlflow.jobs.card import card_facts
 from histo_mlflow.jobs.epochs import Epochs, best_epoch
 from histo_mlflow.jobs.judge import (
     EVALUATION,
+    abstain_of,
+    metrics_of,
     noted,
     run_metrics,
     told,
@@ -37,6 +42,7 @@ from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.run_folder import PREDICTIONS, RunFolder
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.models.weights import load_weights
+from histo_mlflow.registry import parity
 from histo_mlflow.registry.model_folder import write_model_folder
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.training.judging import predict_logits
@@ -115,9 +121,10 @@ def conclude(
         write_numbers(folder.results / EVALUATION, evaluation)
         write_card(folder.results / EVALUATION, facts)
         draw_results(folder.results / "figures", ready.state.history, best)
-        _write_model(run, ready, best_path, folder.model, test, facts)
+        _write_model(run, ready, best_path, folder.model, evaluation, facts)
     for written in (folder.results, folder.model):
         files.sync_tree(written)
+    _note_sample(ready, folder, table, evaluation)
     files.write_bytes(folder.example, _example_image(ready))
     outcome = {
         "ending": epochs.ending,
@@ -138,7 +145,7 @@ def _write_model(
     ready: Ready,
     best_path: Path,
     folder: Path,
-    metrics: Mapping[str, float],
+    evaluation: Evaluation,
     facts: CardFacts,
 ) -> None:
     prepared = ready.prepared
@@ -148,6 +155,7 @@ def _write_model(
         rule=decode_rule(ready.recipe),
         weights_paths=[best_path],
         calibration=facts.calibration,
+        abstain=abstain_of(evaluation),
         card=card(facts),
         provenance={
             "run_id": run.run_id,
@@ -155,18 +163,46 @@ def _write_model(
             "data_digest": prepared.digest,
             "label_source": prepared.manifest.label_source,
             "split": prepared.splits.kind,
+            "split_digest": split_digest(prepared.splits),
             "leaking": prepared.splits.leaking,
             "git_commit": ready.provenance.commit,
-            "test_metrics": dict(metrics),
+            "test": {
+                "rows": evaluation.rows,
+                "groups": evaluation.groups,
+                "group_kind": evaluation.group_kind,
+                "level": LEVEL,
+                "metrics": metrics_of(evaluation),
+            },
         },
     )
 
 
+def _note_sample(
+    ready: Ready, folder: RunFolder, table: pd.DataFrame, evaluation: Evaluation
+) -> None:
+    """Keep some images with what the trained model says of them, for the served one to agree."""
+    picked = parity.evenly(len(table))
+    rows = table.iloc[picked].reset_index(drop=True)
+    temperature = 1.0 if evaluation.temperature is None else evaluation.temperature.value
+    logits = at_temperature(predictions.logits_of(rows), temperature)
+    by_id = ready.prepared.manifest.table.set_index("id")
+    sample = parity.Sample(
+        ids=tuple(rows["id"]),
+        images=tuple(_encoded(ready, by_id.loc[name]) for name in rows["id"]),
+        probabilities=probabilities(logits, predictions.output_of(rows)),
+    )
+    files.write_bytes(folder.parity, parity.to_bytes(sample))
+
+
 def _example_image(ready: Ready) -> bytes:
-    """The bytes of a training image's file; where files hold many images, its pixels as PNG."""
-    manifest = ready.prepared.manifest
-    row = manifest.table.iloc[int(ready.prepared.splits.rows("train")[0])]
-    path = manifest.root / str(row["path"])
+    """A training image: what the logged model shows as its input."""
+    first = int(ready.prepared.splits.rows("train")[0])
+    return _encoded(ready, ready.prepared.manifest.table.iloc[first])
+
+
+def _encoded(ready: Ready, row: pd.Series[Any]) -> bytes:
+    """The bytes of an image's file; where files hold many images, its pixels as PNG."""
+    path = ready.prepared.manifest.root / str(row["path"])
     if pd.isna(row["row"]):
         return path.read_bytes()
     encoded = io.BytesIO()

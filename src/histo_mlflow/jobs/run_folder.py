@@ -8,6 +8,7 @@ runs/<run id>/
   begin/            what was known before the first step
   dataset.json      the data set as the store is told; written when all of begin/ is on disk
   results/, model/  what came of it
+  parity.parquet    some images, and what the trained model says of them
   evaluation/       its pictures
   outcome.json      how it ended; written when everything above is on disk
   delivery.json     what of it the store has taken
@@ -34,7 +35,7 @@ from histo_mlflow.tracking.lifecycle import WHOLE
 FORMAT = 1
 _FILES = (
     "lock run.json recipe.yaml journal.jsonl dataset.json outcome.json delivery.json failure.json "
-    "crossval.json example_image begin checkpoints results model evaluation"
+    "crossval.json example_image parity.parquet begin checkpoints results model evaluation"
 )
 PREDICTIONS = "predictions.parquet"
 """Among the results of a training."""
@@ -110,6 +111,11 @@ class RunFolder:
     def example(self) -> Path:
         """The image that the logged model shows as its input."""
         return self.path / "example_image"
+
+    @property
+    def parity(self) -> Path:
+        """Images with what the trained model says of them; `registry.parity` reads it."""
+        return self.path / "parity.parquet"
 
     @property
     def crossval(self) -> Path:

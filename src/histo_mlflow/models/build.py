@@ -4,6 +4,8 @@
 a model folder stores: it is enough to rebuild the model, to which the weights are then loaded.
 """
 
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast
@@ -18,6 +20,7 @@ from histo_mlflow.models.normalise import Normalise, Triple, statistics
 
 Output = Literal["softmax", "sigmoid"]
 OUTPUTS: tuple[Output, ...] = ("softmax", "sigmoid")
+_UNSHOWN = ("Cc", "Cs")  # control characters and surrogates
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,14 @@ class ModelSpec:
             )
         if self.image_px < 1:
             raise ModelError(f"image_px must be at least 1; {self.image_px} was given.")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not all(map(math.isfinite, (*self.mean, *self.std)))
+            or min(self.std) <= 0
+        ):
             raise ModelError(
-                "mean and std must be three numbers each, std above 0; "
+                "mean and std must be three numbers each, finite, std above 0; "
                 f"{self.mean} and {self.std} were given."
             )
         check_head(self.head, self.hidden, self.dropout)
@@ -97,10 +105,16 @@ class ModelSpec:
                 f"A model spec has the fields {sorted(expected)}; missing "
                 f"{sorted(expected - set(values))}, unknown {sorted(set(values) - expected)}."
             )
+        classes = values["classes"]
+        if not isinstance(classes, list | tuple) or not all(map(_is_name, classes)):
+            raise ModelError(
+                "A model spec lists the names of its classes, without control characters; it holds "
+                f"{ascii(classes)[:80]}."
+            )
         try:
             return cls(
                 name=str(values["name"]),
-                classes=tuple(str(name) for name in values["classes"]),
+                classes=tuple(classes),
                 head=str(values["head"]),
                 hidden=int(values["hidden"]),
                 dropout=float(values["dropout"]),
@@ -111,6 +125,11 @@ class ModelSpec:
             )
         except (TypeError, ValueError) as error:
             raise ModelError(f"A model spec holds a value of the wrong kind: {error}.") from error
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value can be shown as the name of a class: no line break, no lone surrogate."""
+    return isinstance(value, str) and not any(unicodedata.category(c) in _UNSHOWN for c in value)
 
 
 class Classifier(nn.Module):

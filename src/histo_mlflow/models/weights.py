@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from histo_mlflow.errors import WeightsError
@@ -145,6 +145,31 @@ def load_weights(model: Classifier, path: Path) -> None:
     """
     state = read_state(path)
     _compare(state, model.state_dict(), path.name, model.spec.name)
+    model.load_state_dict(state)
+
+
+def load_weights_bytes(model: Classifier, data: bytes, name: str) -> None:
+    """Load the content of a file that `save_weights` wrote, strictly.
+
+    Args:
+        model: of the same spec.
+        data: the whole file.
+        name: of the file, for messages.
+
+    Raises:
+        WeightsError: it is no safetensors, of another model, or holds NaN, from which every answer
+            would be NaN; the model is then unchanged.
+    """
+    try:
+        state = load(data)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{name} cannot be read as weights: {error}") from error
+    _compare(state, model.state_dict(), name, model.spec.name)
+    if torn := [key for key, value in state.items() if bool(value.isnan().any())]:
+        raise WeightsError(
+            f"{name} holds numbers that are none: {'; '.join(_listed('with NaN', torn))}; train or "
+            "fetch the model again"
+        )
     model.load_state_dict(state)
 
 

@@ -8,22 +8,20 @@ from typing import Any
 from histo_mlflow.errors import ModelFolderError
 
 FORMAT = "histo-mlflow model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
+MOST_BYTES = 64 * 2**20
+"""Of a description: 10,000 classes with thresholds by three rules have some 10 MB."""
 
 RULES = frozenset({"youden", "sensitivity", "cost"})
 """How a threshold can be chosen."""
 COLDEST, HOTTEST = 1e-6, 1e6
 """Beyond these, logits of float32 would not stay numbers when divided."""
 
-_FIELDS = {
-    1: frozenset({"format", "format_version", "spec", "rule", "files", "provenance"}),
-    2: frozenset(
-        {"format", "format_version", "spec", "rule", "files", "provenance", "calibration"}
-    ),
-}
+_FIRST = frozenset({"format", "format_version", "spec", "rule", "files", "provenance"})
+_FIELDS = {1: _FIRST, 2: _FIRST | {"calibration"}, 3: _FIRST | {"calibration", "abstain"}}
 
 
 def weights_names(members: int) -> tuple[str, ...]:
@@ -31,15 +29,19 @@ def weights_names(members: int) -> tuple[str, ...]:
     return (WEIGHTS,) if members == 1 else tuple(f"weights_{k}.safetensors" for k in range(members))
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """Read `model.json`; one of version 1 is returned with the calibration that it lacks (None).
+def read_description(data: bytes, path: Path) -> dict[str, Any]:
+    """Read `model.json`; what an earlier version lacks (calibration, abstain) is returned as None.
+
+    Args:
+        data: its content.
+        path: what messages begin with.
 
     Raises:
         ModelFolderError: it is not JSON, not ours, of another version, or lacks or adds a field.
     """
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also what is not UTF-8
+        description = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8, or nested too deep
         raise ModelFolderError(f"{path} is not JSON: {error}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ModelFolderError(f"{path} does not describe a model of histo-mlflow")
@@ -62,7 +64,7 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path} must hold {', '.join(sorted(_FIELDS[version]))}, with digests of {WEIGHTS}, "
             f"or of weights_0.safetensors and so on, and of nothing else but {CARD}"
         )
-    return {"calibration": None, **description}
+    return {"calibration": None, "abstain": None, **description}
 
 
 def members_of(description: Mapping[str, Any]) -> tuple[str, ...]:
@@ -99,6 +101,32 @@ def checked_calibration(
         )
     thresholds = _checked_thresholds(calibration["thresholds"], classes, where)
     return {"temperature": float(temperature), "thresholds": thresholds}
+
+
+def checked_abstain(abstain: object, where: str) -> dict[str, Any] | None:
+    """Return a rule to abstain as JSON values if it is one; `write_model_folder` says what one is.
+
+    Raises:
+        ModelFolderError: a key is missing or unknown, or a value out of range.
+    """
+    if abstain is None:
+        return None
+    if not isinstance(abstain, Mapping) or set(abstain) != {"below", "share", "rows"}:
+        raise ModelFolderError(
+            f"{where}: Expected a rule to abstain of below, share and rows, or none, "
+            f"got {_keys(abstain)}"
+        )
+    for name in ("below", "share"):
+        if not _is_within(abstain[name], 0, 1):
+            raise ModelFolderError(
+                f"{where}: Expected {name} of the rule to abstain in [0, 1], got {abstain[name]!r}"
+            )
+    if type(abstain["rows"]) is not int or abstain["rows"] < 1:
+        raise ModelFolderError(
+            f"{where}: Expected the rows of the rule to abstain to be 1 or more, "
+            f"got {abstain['rows']!r}"
+        )
+    return dict(abstain)
 
 
 def _checked_thresholds(thresholds: object, classes: Sequence[str], where: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ torchvision, timm, pillow, numpy, pandas, safetensors and mlflow, not histo-mlfl
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import histo_mlflow
-from histo_mlflow.errors import TrackingError
+from histo_mlflow.errors import ParityError, TrackingError
+from histo_mlflow.registry.answer import ABSTAIN, CLASS, DIGEST, VERSION
 from histo_mlflow.registry.model_folder import folder_digest
+from histo_mlflow.registry.parity import Sample, check
 from histo_mlflow.registry.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -53,26 +56,70 @@ class Run(Protocol):
 
 
 DIGEST_TAG = "histo.model.sha256"
+PARITY_TAG = "histo.model.parity"
+"""The largest difference that `assert_parity` saw; there on a model that it was asked of."""
 
 
-def log_once(run: Run, folder: Path, example_image: bytes, *, step: int = 0) -> str:
+def log_once(
+    run: Run, folder: Path, example_image: bytes, *, sample: Sample | None = None, step: int = 0
+) -> str:
     """`log`, unless the run has this very model already; then that one's id.
 
     A model of the run that was begun and not finished is deleted: a killed process leaves one, and
     so does a server whose answer got lost, which MLflow asks for a model once more. Another
     calibration or other members make another model (`folder_digest`).
 
+    Args:
+        run: where it came from.
+        folder: from `write_model_folder`.
+        example_image: a JPEG, PNG or TIFF.
+        sample: what the model in the store must agree with, once; None: nothing is asked.
+        step: the epoch that the weights are from.
+
     Raises:
         ModelFolderError: see `read_model_folder`.
         ImageError: the example cannot be decoded.
+        ParityError: see `parity.check`; the model is deleted.
         TrackingError: the store failed.
     """
     digest = folder_digest(folder)
-    if (there := _settled(run, digest)) is not None:
-        return there
-    made = log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
-    _settled(run, digest)
-    return made
+    model_id = _settled(run, digest)
+    if model_id is None:
+        model_id = log(run, folder, example_image, step=step, tags={DIGEST_TAG: digest})
+        _settled(run, digest)
+    if sample is not None:
+        assert_parity(run, model_id, sample)
+    return model_id
+
+
+def assert_parity(run: Run, model_id: str, sample: Sample) -> None:
+    """Load a model from the store as a server would and hold it against a sample, once.
+
+    Raises:
+        ParityError: see `parity.check`; the model is deleted, so that nobody serves it.
+        TrackingError: the store failed.
+    """
+    import mlflow.pyfunc
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=run.tracking_uri)
+    try:
+        if PARITY_TAG in client.get_logged_model(model_id).tags:
+            return
+        with _mlflow_settings(run.tracking_uri), _search_path_kept():
+            model = mlflow.pyfunc.load_model(f"models:/{model_id}")
+            columns = model.metadata.get_output_schema().input_names()
+            classes = [name[2:] for name in columns if name.startswith("p_")]
+            apart = check(model.predict, classes, sample)
+        client.set_logged_model_tags(model_id, {PARITY_TAG: f"{apart:.2g}"})
+    except ParityError:
+        client.delete_logged_model(model_id)
+        raise
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"the model {model_id} could not be read back: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _settled(run: Run, digest: str) -> str | None:
@@ -173,13 +220,21 @@ def log(
 
 
 def signature(classes: Sequence[str]) -> "ModelSignature":
-    """One column of bytes in; the class and a probability for each class out."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    """One column in, bytes or base64 text; out comes what `answer_table` makes.
 
-    label = ColSpec(DataType.string, "class")
-    values = [ColSpec(DataType.double, f"p_{name}") for name in classes]
-    return ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema([label, *values]))
+    `serving_model` says why the column is a string and not binary.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    answer: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, CLASS),
+        *(ColSpec(DataType.double, f"p_{name}") for name in classes),
+        ColSpec(DataType.boolean, ABSTAIN),
+        ColSpec(DataType.string, VERSION),
+        ColSpec(DataType.string, DIGEST),
+    ]
+    return ModelSignature(Schema([ColSpec(DataType.string, "image")]), Schema(answer))
 
 
 def requirements() -> list[str]:
@@ -201,6 +256,16 @@ def bundle(folder: Path) -> Path:
         else:
             shutil.copyfile(source / name, target / name)
     return target
+
+
+@contextmanager
+def _search_path_kept() -> Iterator[None]:
+    """Undo what loading a model does to `sys.path`: it puts the code that came along first."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The model folder: weights and everything needed to use them, in files without code.
 
     weights.safetensors     the weights, float32; of an ensemble weights_0.safetensors and so on
-    model.json              architecture, classes, decode rule, calibration, provenance, digests
+    model.json              architecture, classes, decode rule, calibration, when to abstain,
+                            provenance, digests
     MODEL_CARD.md           what is to be known before it is used (optional)
 
 An ensemble is several models of one architecture, such as those of the folds of a
@@ -9,6 +10,7 @@ cross-validation; its logits are the mean of theirs. A folder is written whole o
 read only when every byte is as it was written.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,18 +22,21 @@ from typing import Any
 
 from histo_mlflow.errors import HistoMlflowError, ModelFolderError
 from histo_mlflow.models.build import Classifier, ModelSpec, build
-from histo_mlflow.models.weights import file_sha256, load_weights
+from histo_mlflow.models.weights import file_sha256, load_weights_bytes
 from histo_mlflow.registry._description import (
     CARD,
     DESCRIPTION,
     FORMAT,
     FORMAT_VERSION,
+    MOST_BYTES,
     WEIGHTS,
+    checked_abstain,
     checked_calibration,
     members_of,
     read_description,
     weights_names,
 )
+from histo_mlflow.registry._plain_file import plain_sha256, read_plain
 from histo_mlflow.vision.decode import DecodeRule
 
 __all__ = [
@@ -45,6 +50,9 @@ __all__ = [
     "write_model_folder",
 ]
 
+MOST_UNITS = 65_536
+"""Of the hidden layer and of the output."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -57,6 +65,9 @@ class LoadedModel:
         calibration: `{"temperature": T, "thresholds": {...}}`, None for an uncalibrated model; see
             `write_model_folder`.
         facts: the provenance that was written, plus `weights_sha256`, a digest a member.
+        abstain: `{"below": p, "share": s, "rows": n}`, None for a model that always answers; see
+            `write_model_folder`.
+        digest: sha256 of `model.json`, which holds the digests of all other files.
     """
 
     members: tuple[Classifier, ...] = field(repr=False)
@@ -64,6 +75,13 @@ class LoadedModel:
     rule: DecodeRule
     calibration: Mapping[str, Any] | None
     facts: Mapping[str, Any]
+    abstain: Mapping[str, Any] | None
+    digest: str
+
+    @property
+    def abstain_below(self) -> float:
+        """The model abstains where its greatest probability is below this; 0 for never."""
+        return 0.0 if self.abstain is None else float(self.abstain["below"])
 
     @property
     def temperature(self) -> float:
@@ -79,6 +97,7 @@ def write_model_folder(
     weights_paths: Sequence[Path],
     calibration: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
+    abstain: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> None:
     """Write a model folder in one step.
@@ -94,11 +113,14 @@ def write_model_folder(
             classes, by the rules youden, sensitivity and cost. With more classes a rule holds a
             threshold a class, `{rule: {class: {"value": t, ...}}}`. There may be no thresholds.
         provenance: JSON values that say where the model came from (run id, digests, metrics).
+        abstain: `{"below": p, "share": s, "rows": n}`: the model abstains where its greatest
+            calibrated probability is below p, which was a share s of n validation rows. None for a
+            model that always answers.
         card: the model card in Markdown.
 
     Raises:
         ModelFolderError: the folder is there already, a file of weights is not, `rule` and `spec`
-            disagree on the size, `calibration` is none, or something is not JSON.
+            disagree on the size, `calibration` or `abstain` is none, or something is not JSON.
     """
     if os.path.lexists(folder):
         raise ModelFolderError(f"{folder} is there already; a model folder is never overwritten")
@@ -117,6 +139,7 @@ def write_model_folder(
         "spec": spec.to_dict(),
         "rule": rule.to_dict(),
         "calibration": checked_calibration(calibration, spec.classes, str(folder)),
+        "abstain": checked_abstain(abstain, str(folder)),
         "files": {},
         "provenance": dict(provenance),
     }
@@ -141,21 +164,24 @@ def write_model_folder(
 def read_model_folder(folder: Path) -> LoadedModel:
     """Read a model folder after checking it byte by byte.
 
-    One of format version 1 is a single uncalibrated model.
+    One of format version 1 is a single uncalibrated model. The description is read once, and all
+    else must be as that says at the moment when it is used: weights are read, hashed and loaded
+    from the same bytes, so that files swapped after the check are refused as well.
 
     Raises:
         ModelFolderError: a file is missing, added, a link or altered; the description is not ours
-            or of a later version; or the weights do not fit the architecture.
+            or of a later version; or the weights do not fit the architecture, or hold NaN.
     """
-    description = _checked_files(folder)
+    description, digest = _checked_files(folder)
     names = members_of(description)
     try:
         spec = ModelSpec.from_dict(description["spec"])
         rule = DecodeRule.from_dict(description["rule"])
+        _assert_modest(spec, folder)
         members = tuple(build(spec) for _ in names)
         for member, name in zip(members, names, strict=True):
-            load_weights(member, folder / name)
-    except (HistoMlflowError, TypeError, ValueError) as error:
+            load_weights_bytes(member, _as_written(folder / name, description), name)
+    except (HistoMlflowError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise ModelFolderError(f"the model in {folder} cannot be built: {error}") from error
     if rule.image_px != spec.image_px:
         raise ModelFolderError(
@@ -165,9 +191,11 @@ def read_model_folder(folder: Path) -> LoadedModel:
     calibration = checked_calibration(
         description["calibration"], spec.classes, str(folder / DESCRIPTION)
     )
+    abstain = checked_abstain(description["abstain"], str(folder / DESCRIPTION))
     digests = [description["files"][name] for name in names]
     facts = {**description["provenance"], "weights_sha256": digests}
-    return LoadedModel(tuple(one.eval() for one in members), spec, rule, calibration, facts)
+    settled = tuple(one.eval() for one in members)
+    return LoadedModel(settled, spec, rule, calibration, facts, abstain, digest)
 
 
 def folder_digest(folder: Path) -> str:
@@ -177,16 +205,15 @@ def folder_digest(folder: Path) -> str:
     temperature or another member makes another model.
 
     Raises:
-        ModelFolderError: there is no description.
+        ModelFolderError: there is no description, or it is no plain file.
     """
-    try:
-        return file_sha256(folder / DESCRIPTION)
-    except OSError as error:
-        raise ModelFolderError(f"no model folder at {folder}: {error.strerror}") from error
+    if not folder.is_dir():
+        raise ModelFolderError(f"no model folder at {folder}: it is not there, or no folder")
+    return plain_sha256(folder / DESCRIPTION)
 
 
-def _checked_files(folder: Path) -> dict[str, Any]:
-    """The description, once every file is as it says."""
+def _checked_files(folder: Path) -> tuple[dict[str, Any], str]:
+    """The description and its digest, once every file is as it says."""
     try:
         found = {entry.name: entry.lstat().st_mode for entry in folder.iterdir()}
     except OSError as error:
@@ -196,7 +223,8 @@ def _checked_files(folder: Path) -> dict[str, Any]:
     for name, mode in found.items():
         if not stat.S_ISREG(mode):
             raise ModelFolderError(f"{folder / name} is a link or no plain file")
-    description = read_description(folder / DESCRIPTION)
+    data = read_plain(folder / DESCRIPTION, MOST_BYTES)
+    description = read_description(data, folder / DESCRIPTION)
     expected = {DESCRIPTION, *description["files"]}
     if missing := sorted(expected - found.keys()):
         raise ModelFolderError(f"the model folder {folder} lacks {', '.join(missing)}")
@@ -205,12 +233,36 @@ def _checked_files(folder: Path) -> dict[str, Any]:
             f"the model folder {folder} holds what does not belong there: {', '.join(extra[:5])}"
         )
     for name, written in description["files"].items():
-        if (digest := file_sha256(folder / name)) != written:
-            raise ModelFolderError(
-                f"{folder / name} was altered: sha256 {digest[:12]}..., expected {written[:12]}..."
-                "; fetch the model again"
-            )
-    return description
+        _assert_written(plain_sha256(folder / name), written, folder / name)
+    return description, hashlib.sha256(data).hexdigest()
+
+
+def _assert_modest(spec: ModelSpec, folder: Path) -> None:
+    """Refuse a head that would fill the memory before it can be told that no weights fit it."""
+    if max(spec.hidden, len(spec.classes)) > MOST_UNITS:
+        raise ModelFolderError(
+            f"{folder / DESCRIPTION} asks for {len(spec.classes):,} classes and {spec.hidden:,} "
+            f"hidden units, at most {MOST_UNITS:,} were expected"
+        )
+
+
+def _as_written(path: Path, description: Mapping[str, Any]) -> bytes:
+    """The bytes of a file, which are those that were described.
+
+    Raises:
+        ModelFolderError: they are others.
+    """
+    data = read_plain(path)
+    _assert_written(hashlib.sha256(data).hexdigest(), description["files"][path.name], path)
+    return data
+
+
+def _assert_written(digest: str, written: str, path: Path) -> None:
+    if digest != written:
+        raise ModelFolderError(
+            f"{path} was altered: sha256 {digest[:12]}..., expected {written[:12]}...; fetch the "
+            "model again"
+        )
 
 
 def _as_json(description: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from histo_mlflow.errors import DataError, ImageError
+from histo_mlflow.errors import DataError, ImageError, ModelError
 from histo_mlflow.models.build import probabilities
 from histo_mlflow.registry.model_folder import read_model_folder
 from histo_mlflow.vision.decode import decode
@@ -48,6 +48,7 @@ class Predictor:
         self.spec, self.rule, self.facts = model.spec, model.rule, model.facts
         self.classes = model.spec.classes
         self.calibration, self.temperature = model.calibration, model.temperature
+        self.abstain_below, self.digest = model.abstain_below, model.digest
         self._device = torch.device(device)
         self._members = [member.to(self._device) for member in model.members]
 
@@ -96,6 +97,8 @@ class Predictor:
 
         Raises:
             DataError: pixels of another type or shape.
+            ModelError: an answer is no number, such as from weights that were altered: it would be
+                taken for the first class.
         """
         expected = (self.spec.image_px, self.spec.image_px, 3)
         if images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != expected:
@@ -107,5 +110,9 @@ class Predictor:
         with torch.inference_mode():
             logits = [member(images).cpu().double() for member in self._members]
         mean = torch.stack(logits).mean(dim=0) / self.temperature
+        if not bool(mean.isfinite().all()):
+            raise ModelError(
+                "the model answered with NaN or infinity, which is no probability; take another"
+            )
         answers: npt.NDArray[np.float64] = mean.numpy()
         return answers

@@ -248,7 +248,10 @@ def always_logs() -> None:
     def around(original: Any) -> Any:
         from histo_mlflow.registry import log_model
 
-        return lambda run, folder, image, *, step=0: log_model.log(run, folder, image, step=step)
+        def log(run: Any, folder: Path, image: bytes, *, sample: Any, step: int) -> str:
+            return log_model.log(run, folder, image, step=step)
+
+        return log
 
     wrap("histo_mlflow.registry.log_model", "log_once", around)
 
@@ -283,7 +286,7 @@ def model_forgotten_in_outcome() -> None:
 
     def around(original: Any) -> Any:
         def write_model(
-            run: Any, ready: Any, best: Path, folder: Path, test: Any, facts: Any
+            run: Any, ready: Any, best: Path, folder: Path, evaluation: Any, facts: Any
         ) -> None:
             outcome = {
                 "ending": "early_stopped",
@@ -293,11 +296,11 @@ def model_forgotten_in_outcome() -> None:
                     "best_epoch": ready.state.stopping.best_epoch,
                     "epochs": ready.state.epoch,
                     "seconds": 0.0,
-                    "test": test,
+                    "test": {},
                 },
             }
             (folder.parent / "outcome.json").write_text(json.dumps(outcome))
-            original(run, ready, best, folder, test, facts)
+            original(run, ready, best, folder, evaluation, facts)
 
         return write_model
 

@@ -144,6 +144,7 @@ def _results(run: Path) -> Facts:
         "results": {
             "weights": _digest((run / "model" / "weights.safetensors").read_bytes()),
             "example": _digest((run / "example_image").read_bytes()),
+            "parity": _digest((run / "parity.parquet").read_bytes()),
             "predictions": _digest((run / "results" / "predictions.parquet").read_bytes()),
             **_history(history),
         },
