@@ -1,0 +1,26 @@
+"""One real `mlflow server` for a file of tests."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# `import real_server` from the tests of this folder.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tracking"))
+
+from real_server import Server
+
+
+@pytest.fixture(scope="module")
+def server(fresh_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    database = folder / "mlflow.db"
+    shutil.copy(fresh_database, database)
+    running = Server(database, folder)
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.kill()
