@@ -17,12 +17,13 @@ from histo_mlflow.jobs.inspect import inspect
 from histo_mlflow.jobs.prepare import decode_rule, packed
 from histo_mlflow.jobs.run_record import load_run
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.jobs.views import VIEWS, gain, view, views
+from histo_mlflow.jobs.views import gain, views
 from histo_mlflow.models.build import build, specify
 from histo_mlflow.models.weights import save_weights
 from histo_mlflow.recipe import load
 from histo_mlflow.registry.model_folder import write_model_folder
 from histo_mlflow.vision._geometry import dihedral
+from histo_mlflow.vision.views import VIEWS, view
 
 ASKED = {"demo_images": "60", "image_px": "32", "memory_format": "contiguous", "threads": "1"}
 QUIET = Talk(quiet=True)

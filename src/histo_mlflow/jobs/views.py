@@ -6,7 +6,7 @@ good views of it. The mean of their logits is one prediction that asks eight tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
@@ -25,27 +25,9 @@ from histo_mlflow.jobs.run_record import RunRecord
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.registry.model_folder import read_model_folder
 from histo_mlflow.training.judging import predict_logits
+from histo_mlflow.vision.views import VIEWS, view
 
-VIEWS: Mapping[str, tuple[bool, int]] = {
-    "identity": (False, 0),
-    "turned 90": (False, 1),
-    "turned 180": (False, 2),
-    "turned 270": (False, 3),
-    "mirrored": (True, 0),
-    "mirrored, turned 90": (True, 1),
-    "mirrored, turned 180": (True, 2),
-    "mirrored, turned 270": (True, 3),
-}
-"""Whether an image is mirrored left-right, and by how many quarters it is then turned (counter-
-clockwise): all eight symmetries of a square."""
 _AGREE = 0.02  # of probabilities: float32 on another device differs by far less
-
-
-def view(images: Tensor, name: str) -> Tensor:
-    """Return images (B, 3, H, H) as one of `VIEWS` shows them; pixels are moved exactly."""
-    mirrored, quarters = VIEWS[name]
-    seen = images.flip(3) if mirrored else images
-    return torch.rot90(seen, quarters, (2, 3))
 
 
 class _Seen(nn.Module):
