@@ -147,12 +147,13 @@ class ImageFacts:
     constant: bool
 
 
-def decode(data: bytes, rule: DecodeRule) -> Pixels:
+def decode(data: bytes, rule: DecodeRule, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an image into the pixels that a model sees.
 
     Args:
         data: the whole file, JPEG, PNG or TIFF.
         rule: the geometry.
+        max_pixels: refuse a larger image, as its header says; never more than `MAX_PIXELS`.
 
     Returns:
         RGB, uint8, shape (image_px, image_px, 3), C-contiguous, writable.
@@ -161,7 +162,7 @@ def decode(data: bytes, rule: DecodeRule) -> Pixels:
         ImageError: empty, truncated, damaged, too large, another format or mode, several pages,
             or smaller than the crop. The message is the reason, without a path.
     """
-    image = _open(data)
+    image = _open(data, max_pixels)
     if rule.draft and rule.fit != "crop" and image.format == "JPEG":
         image.draft(None, (rule.image_px, rule.image_px))
     return _fit(_to_rgb(_load(image, data)), rule)
@@ -205,7 +206,7 @@ def inspect(data: bytes) -> ImageFacts:
     return ImageFacts(stored, mode, image.width, image.height, constant)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header and refuse what must not be decoded."""
     if not data:
         raise ImageError("empty file")
@@ -218,9 +219,10 @@ def _open(data: bytes) -> Image.Image:
             pages = getattr(image, "n_frames", 1)
     except _DAMAGE as error:
         raise ImageError(_reason(error, data)) from error
-    if image.width * image.height > MAX_PIXELS:
+    most = min(max_pixels, MAX_PIXELS)
+    if image.width * image.height > most:
         raise ImageError(
-            f"too large: {image.width:,} x {image.height:,} pixels, at most {MAX_PIXELS:,} are read"
+            f"too large: {image.width:,} x {image.height:,} pixels, at most {most:,} are read"
         )
     if pages != 1:
         raise ImageError(f"{pages} pages or frames in one {image.format}, one was expected")
