@@ -66,6 +66,8 @@ def test_mlproject_uses_conda_yaml_and_commands_that_exist():
 def test_mlproject_declares_no_recipe_field():
     """A declared default is always passed, so it would beat a recipe's own value in silence."""
     leaves = {field.name for field in recipe.fields()}
-    for entry in MLPROJECT["entry_points"].values():
+    entries = [MLPROJECT["entry_points"][name] for name in ("main", "check", "explore", "crossval")]
+    assert len(MLPROJECT["entry_points"]) == len(entries) + len({"predict", "submit"})
+    for entry in entries:
         assert not leaves & set(entry["parameters"])
         assert all("default" in parameter for parameter in entry["parameters"].values())

@@ -17,9 +17,13 @@ from histo_mlflow.cli.data import data
 from histo_mlflow.cli.doctor import doctor
 from histo_mlflow.cli.evaluate import evaluate
 from histo_mlflow.cli.options import normalise
+from histo_mlflow.cli.predict import predict
+from histo_mlflow.cli.promote import promote
 from histo_mlflow.cli.recipe import recipe
 from histo_mlflow.cli.review import review
 from histo_mlflow.cli.runs import runs
+from histo_mlflow.cli.serve import serve
+from histo_mlflow.cli.submit import submit
 from histo_mlflow.cli.train import train
 from histo_mlflow.errors import HistoMlflowError, Interrupted
 
@@ -43,6 +47,10 @@ cli.add_command(doctor)
 cli.add_command(evaluate)
 cli.add_command(review)
 cli.add_command(runs)
+cli.add_command(promote)
+cli.add_command(predict)
+cli.add_command(submit)
+cli.add_command(serve)
 cli.add_command(recipe)
 
 
