@@ -8,6 +8,8 @@ from harness import trials
 from harness.compare import differences, facts
 from harness.zygote import Order
 
+pytestmark = pytest.mark.alone
+
 
 def test_two_undisturbed_runs_are_the_same_run(lab):
     """Otherwise no comparison below would say anything."""

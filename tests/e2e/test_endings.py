@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 SMALL = (
     *("--model", "test_resnet", "--no-pictures"),
     *("--demo_images", "96", "--image_px", "32", "--batch_size", "16", "--epochs", "3"),

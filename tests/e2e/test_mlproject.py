@@ -13,6 +13,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TINY = ["-P", "epochs=2", "-P", "image_px=32", "-P", "demo_images=200", "-P", "batch_size=16"]

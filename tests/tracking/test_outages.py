@@ -25,6 +25,8 @@ from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
 
+pytestmark = pytest.mark.alone
+
 EPOCHS = 20
 MAX_STALL_S = 1.0
 

@@ -13,6 +13,8 @@ from histo_mlflow.tracking.lifecycle import ENDINGS, Ending
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store, connect
 
+pytestmark = pytest.mark.alone
+
 
 def read(store: Store) -> MlflowClient:
     """A client of the test's own, which shares nothing with the code under test but the file."""
