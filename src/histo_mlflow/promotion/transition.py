@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from histo_mlflow.errors import OvertakenError, PromotionError
 from histo_mlflow.promotion import aliases
-from histo_mlflow.promotion.entry import Entry, Ledger
+from histo_mlflow.promotion.entry import Decision, Entry, Ledger
 from histo_mlflow.promotion.ledger import LEDGER_TAG, adopt, extend, find
 from histo_mlflow.tracking.store import Store
 
@@ -55,18 +55,7 @@ def crown(
     """
 
     def build(now: Ledger) -> Entry:
-        return Entry(
-            now.next_generation,
-            "promoted",
-            champion=subject.version,
-            challenger=None if now.challenger == subject.version else now.challenger,
-            was=now.champion,
-            version=subject.version,
-            model_id=subject.model_id,
-            run_id=subject.run_id,
-            why=why,
-            forced=forced,
-        )
+        return _crowning(now, "promoted", subject, why=why, forced=forced)
 
     return _write(store, ledger, build, expected=expected, expecting=True)
 
@@ -104,17 +93,7 @@ def roll_back(store: Store, ledger: Ledger, to: Subject, *, why: str = "") -> tu
     """
 
     def build(now: Ledger) -> Entry:
-        return Entry(
-            now.next_generation,
-            "rolled back",
-            champion=to.version,
-            challenger=None if now.challenger == to.version else now.challenger,
-            was=now.champion,
-            version=to.version,
-            model_id=to.model_id,
-            run_id=to.run_id,
-            why=why,
-        )
+        return _crowning(now, "rolled back", to, why=why)
 
     return _write(store, ledger, build, expected=ledger.champion, expecting=True)
 
@@ -169,6 +148,24 @@ def opened(
             f"{aliases.shown(ledger.champion)}"
         )
     return ledger
+
+
+def _crowning(
+    now: Ledger, decision: Decision, subject: Subject, *, why: str, forced: tuple[str, ...] = ()
+) -> Entry:
+    """The entry that makes a version the champion; it is no challenger any more."""
+    return Entry(
+        now.next_generation,
+        decision,
+        champion=subject.version,
+        challenger=None if now.challenger == subject.version else now.challenger,
+        was=now.champion,
+        version=subject.version,
+        model_id=subject.model_id,
+        run_id=subject.run_id,
+        why=why,
+        forced=forced,
+    )
 
 
 def _write(
