@@ -1,6 +1,5 @@
 """Real stores: a SQLite file for each test, one real `mlflow server` for a file of tests."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from histo_mlflow.tracking.store import Store, connect
 # `import bad_proxy` and `real_server` from the tests of this folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from real_server import Server
+from real_server import Server, one_server
 
 
 @pytest.fixture
@@ -22,12 +21,5 @@ def store(store_uri: str) -> Store:
 
 @pytest.fixture(scope="module")
 def server(fresh_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    database = folder / "mlflow.db"
-    shutil.copy(fresh_database, database)
-    running = Server(database, folder)
-    try:
-        running.wait()
+    with one_server(fresh_database, tmp_path_factory.mktemp("server")) as running:
         yield running
-    finally:
-        running.kill()

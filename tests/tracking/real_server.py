@@ -1,6 +1,7 @@
 """A real `mlflow server` that can be stopped, killed and started again."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MLFLOW = Path(sys.executable).parent / "mlflow"
@@ -58,3 +61,16 @@ class Server:
         if self.process.poll() is None:
             self.signal(signal.SIGKILL)
             self.process.wait(10)
+
+
+@contextmanager
+def one_server(fresh_database: Path, folder: Path) -> Iterator[Server]:
+    """A server on a copy of a fresh database, killed in the end."""
+    database = folder / "mlflow.db"
+    shutil.copy(fresh_database, database)
+    running = Server(database, folder)
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.kill()
