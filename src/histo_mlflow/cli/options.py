@@ -59,30 +59,66 @@ def finished_run_options(result: str) -> Callable[[Command], Command]:
     Args:
         result: what is printed as JSON, for the help.
     """
-    options = (
+    return _reading_options("[where a run was begun, or MLFLOW_TRACKING_URI, or", result)
+
+
+def model_options(result: str) -> Callable[[Command], Command]:
+    """Add what every command asks that puts a model to work: store, folders, quiet, JSON.
+
+    Args:
+        result: what is printed as JSON, for the help.
+    """
+    return _reading_options("[MLFLOW_TRACKING_URI, or", result)
+
+
+def engine_options(command: Command) -> Command:
+    """Add what computes a model's answers, and where."""
+    return _decorated(
+        command,
         click.option(
-            "--tracking-uri",
-            default=None,
-            help="MLflow store. [where a run was begun, or MLFLOW_TRACKING_URI, or "
-            "sqlite:///mlflow.db]",
-        ),
-        click.option(
-            "--runs-dir",
-            default="runs",
+            "--engine",
+            default="torch",
             show_default=True,
-            callback=not_empty,
-            help="Folder where the files of runs are looked for before the store is asked.",
+            type=click.Choice(["torch", "onnx"]),
+            help="What computes. onnx: ONNX Runtime on the CPU, checked against the model (needs "
+            "the extra onnx).",
         ),
-        click.option("--quiet", is_flag=True, help="No talk on stderr."),
-        click.option("--json", "as_json", is_flag=True, help=f"Print {result} as JSON on stdout."),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+        ),
     )
 
+
+def _reading_options(default_store: str, result: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return _decorated(
+            command,
+            click.option(
+                "--tracking-uri",
+                default=None,
+                help=f"MLflow store. {default_store} sqlite:///mlflow.db]",
+            ),
+            click.option(
+                "--runs-dir",
+                default="runs",
+                show_default=True,
+                callback=not_empty,
+                help="Folder where the files of runs are looked for before the store is asked.",
+            ),
+            click.option("--quiet", is_flag=True, help="No talk on stderr."),
+            click.option(
+                "--json", "as_json", is_flag=True, help=f"Print {result} as JSON on stdout."
+            ),
+        )
 
     return decorate
+
+
+def _decorated(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """A command with options in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

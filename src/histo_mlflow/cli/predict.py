@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from histo_mlflow.cli.options import not_empty
+from histo_mlflow.cli.options import engine_options, model_options, not_empty
 
 
 @click.command()
@@ -54,14 +54,7 @@ from histo_mlflow.cli.options import not_empty
     help="Abstain where the greatest probability is lower. [the model's own threshold]",
 )
 @click.option("--tta", is_flag=True, help="Mean over eight views of each image; 8 times the work.")
-@click.option(
-    "--engine",
-    default="torch",
-    show_default=True,
-    type=click.Choice(["torch", "onnx"]),
-    help="What computes; onnx needs the extra `onnx`.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@engine_options
 @click.option(
     "--threads",
     default=0,
@@ -93,21 +86,8 @@ from histo_mlflow.cli.options import not_empty
 @click.option(
     "--restart", is_flag=True, help="Begin anew, and replace the output; else it is gone on with."
 )
-@click.option(
-    "--tracking-uri",
-    default=None,
-    help="MLflow store of the model. [MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Folder where the files of runs are looked for before the store is asked.",
-)
 @click.option("--started-by", default=None, hidden=True, help="Process that this one ends with.")
-@click.option("--quiet", is_flag=True, help="No talk and no progress bar on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@model_options("the result")
 def predict(
     inputs: tuple[str, ...],
     more_inputs: tuple[str, ...],

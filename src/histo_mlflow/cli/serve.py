@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from histo_mlflow.cli.options import not_empty
+from histo_mlflow.cli.options import engine_options, model_options, not_empty
 
 
 @click.command()
@@ -91,14 +91,7 @@ from histo_mlflow.cli.options import not_empty
     type=click.IntRange(1, 64),
     help="Threads that compute; each request is computed by one.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option(
-    "--engine",
-    type=click.Choice(["torch", "onnx"]),
-    default="torch",
-    show_default=True,
-    help="onnx: ONNX Runtime on the CPU, checked against the model (needs the extra onnx).",
-)
+@engine_options
 @click.option(
     "--threads",
     default=0,
@@ -106,20 +99,7 @@ from histo_mlflow.cli.options import not_empty
     type=click.IntRange(min=0),
     help="CPU threads of the model; 0 for all cores.",
 )
-@click.option(
-    "--tracking-uri",
-    default=None,
-    help="MLflow store. [MLFLOW_TRACKING_URI, or sqlite:///mlflow.db]",
-)
-@click.option(
-    "--runs-dir",
-    default="runs",
-    show_default=True,
-    callback=not_empty,
-    help="Folder where the files of runs are looked for before the store is asked.",
-)
-@click.option("--quiet", is_flag=True, help="No talk on stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print address and model as JSON on stdout.")
+@model_options("address and model")
 def serve(
     reference: str,
     host: str,
@@ -142,7 +122,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: MLflow's /invocations with limits, and a page for one image.
 
-    Takes what `mlflow models serve` takes, and Parquet and single images. The model folder is
+    Takes what `mlflow models serve` takes, and single images as they are. The model folder is
     checked byte by byte, and no code that came along with the model is run. The address is printed
     on stdout when requests are taken. SIGTERM or Ctrl-C finishes what has begun.
     """

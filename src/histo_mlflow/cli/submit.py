@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from histo_mlflow.cli.options import finished_run_options, not_empty
+from histo_mlflow.cli.options import engine_options, finished_run_options, not_empty
 
 
 @click.command()
@@ -49,14 +49,7 @@ from histo_mlflow.cli.options import finished_run_options, not_empty
 @click.option(
     "--tta", is_flag=True, help="Average eight views of each image; eight times the work."
 )
-@click.option(
-    "--engine",
-    default="torch",
-    show_default=True,
-    type=click.Choice(["torch", "onnx"]),
-    help="What computes; onnx needs the extra `onnx`.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@engine_options
 @click.option(
     "--check",
     "checked",
