@@ -509,15 +509,29 @@ class TestGoingOn:
     def test_an_answer_that_is_not_a_number_is_a_bad_image(self, run, monkeypatch, tmp_path):
         original = job.decode_and_predict
 
-        def broken(*arguments, **options):
-            for answer in original(*arguments, **options):
-                if answer.key == 1:
-                    answer.probabilities[:] = np.nan
-                yield answer
+        class Broken:
+            """An engine whose second answer of each chunk is NaN."""
+
+            def __init__(self, engine):
+                self.engine, self.begun = engine, False
+
+            def __getattr__(self, name):
+                return getattr(self.engine, name)
+
+            def logits(self, images):
+                found = self.engine.logits(images)
+                if not self.begun:
+                    found[1] = np.nan
+                    self.begun = True
+                return found
+
+        def broken(members, items, *, batch, threads):
+            members = [(Broken(engine), rule) for engine, rule in members]
+            return original(members, items, batch=batch, threads=1)
 
         monkeypatch.setattr(job, "decode_and_predict", broken)
 
-        with pytest.raises(DataError, match=r"6 of 42 .* not a number"):
+        with pytest.raises(DataError, match=r"6 of 42 .* no finite answer"):
             run()
 
 

@@ -12,12 +12,12 @@ from histo_mlflow.errors import DataError, TrackingError
 from histo_mlflow.inference.engine import Engine, Kind, make_engine
 from histo_mlflow.jobs.find_model import find_model
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.promotion.aliases import CHAMPION
 from histo_mlflow.registry.model_folder import read_model_folder
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.vision.decode import DecodeRule
 
 VARIABLE = "HISTO_MLFLOW_MODEL"
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def load_members(
             talk.say("model", note)
         engines.append((made, model.rule))
         versions.append(found.version)
-        digests.append(found.digest)
+        digests.append(model.digest)  # of the bytes that were loaded
         below.append(model.abstain_below)
         calibrated.append(model.calibration is not None)
         if tuple(made.classes) != tuple(engines[0][0].classes):

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from histo_mlflow.inference.engine import Engine as FastEngine
-from histo_mlflow.inference.engine import Kind, engine_probabilities, make_engine
+from histo_mlflow.inference.engine import Engine, Kind, engine_probabilities, make_engine
 from histo_mlflow.inference.serving import payload
 from histo_mlflow.inference.serving.app import Access, App
 from histo_mlflow.inference.serving.explain import Explainer
 from histo_mlflow.inference.serving.limits import Limits
-from histo_mlflow.inference.serving.model import Engine, ServedModel
+from histo_mlflow.inference.serving.model import PixelModel, ServedModel
 from histo_mlflow.inference.serving.work import Ticket
 from histo_mlflow.jobs.find_model import FoundModel
 from histo_mlflow.registry.model_folder import read_model_folder
@@ -28,10 +27,10 @@ from histo_mlflow.vision.decode import DecodeRule
 
 
 @dataclass(frozen=True)
-class OnnxEngine:
-    """ONNX Runtime as an engine of `ServedModel`; its answers were checked against the model's."""
+class OnnxModel:
+    """ONNX Runtime as what a `ServedModel` asks; its answers were checked against the model's."""
 
-    runtime: FastEngine
+    runtime: Engine
     classes: Sequence[str]
     rule: DecodeRule
     abstain_below: float
@@ -66,15 +65,13 @@ def make_app(
         EngineError: ONNX Runtime is not installed, or does not agree with the model.
     """
     predictor = Predictor(found.folder, device)
-    # A model of its own for Grad-CAM, which works on copies anyway.
-    loaded = read_model_folder(found.folder)
-    answering: Engine = predictor
+    answering: PixelModel = predictor
     if engine == "onnx":
-        made = make_engine(loaded, "onnx", threads=threads or None)
-        answering = OnnxEngine(
+        made = make_engine(read_model_folder(found.folder), "onnx", threads=threads or None)
+        answering = OnnxModel(
             made, predictor.classes, predictor.rule, predictor.abstain_below, predictor.digest
         )
-    explainer = Explainer([member.to(device) for member in loaded.members], predictor.rule)
+    explainer = Explainer(predictor.members, predictor.rule)
     model = ServedModel(answering, found.version, limits)
     side = max(256, predictor.rule.crop_px or 0)
     if side**2 <= limits.pixels:

@@ -27,8 +27,6 @@ from histo_mlflow.jobs.talk import Talk
 
 __all__ = ["Predicted", "Wanted", "predict"]
 
-NOT_A_NUMBER = "the model's answer is not a number"
-
 
 def predict(
     inputs: Sequence[str],
@@ -131,8 +129,6 @@ def _predicted(plan: Plan, index: int, progress: Progress) -> Chunk:
             for answer in answers:
                 if answer.probabilities is None:
                     bad.append((answer.key, str(answer.reason)))
-                elif not np.isfinite(answer.probabilities).all():
-                    bad.append((answer.key, NOT_A_NUMBER))
                 else:
                     probabilities[answer.key] = answer.probabilities
                 progress.move()

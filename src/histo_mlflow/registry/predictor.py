@@ -50,7 +50,7 @@ class Predictor:
         self.calibration, self.temperature = model.calibration, model.temperature
         self.abstain_below, self.digest = model.abstain_below, model.digest
         self._device = torch.device(device)
-        self._members = [member.to(self._device) for member in model.members]
+        self.members = tuple(member.to(self._device) for member in model.members)
 
     def predict_bytes(self, images: Sequence[bytes]) -> npt.NDArray[np.float64]:
         """Probabilities of encoded images.
@@ -108,7 +108,7 @@ class Predictor:
             )
         images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).to(self._device)
         with torch.inference_mode():
-            logits = [member(images).cpu().double() for member in self._members]
+            logits = [member(images).cpu().double() for member in self.members]
         mean = torch.stack(logits).mean(dim=0) / self.temperature
         if not bool(mean.isfinite().all()):
             raise ModelError(

@@ -33,7 +33,7 @@ from histo_mlflow.vision.decode import DecodeRule, decode
 logger = logging.getLogger(__name__)
 
 
-class Engine(Protocol):
+class PixelModel(Protocol):
     """What turns pixels into calibrated probabilities; `registry.predictor.Predictor` is one."""
 
     @property
@@ -65,7 +65,7 @@ class ServedModel:
         limits: what a request may cost.
     """
 
-    def __init__(self, engine: Engine, version: str, limits: Limits) -> None:
+    def __init__(self, engine: PixelModel, version: str, limits: Limits) -> None:
         from mlflow.models import Model
 
         self.engine, self.version, self._limits = engine, version, limits
