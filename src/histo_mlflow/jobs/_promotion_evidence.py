@@ -15,8 +15,8 @@ from histo_mlflow.jobs._promotion_subject import Subject, or_none, run_of
 from histo_mlflow.jobs.compare import CROSSVAL, Split
 from histo_mlflow.jobs.find_model import find_model
 from histo_mlflow.jobs.run_record import RunRecord, load_run
+from histo_mlflow.promotion.checks import UNREAL
 from histo_mlflow.promotion.evidence import ModelFacts
-from histo_mlflow.promotion.gate import UNREAL
 from histo_mlflow.promotion.versions import model_of
 from histo_mlflow.registry.model_folder import read_model_folder
 from histo_mlflow.tracking.store import Store

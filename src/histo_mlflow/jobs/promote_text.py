@@ -10,8 +10,8 @@ from histo_mlflow.evaluation.forest import NAMES, groups_named
 from histo_mlflow.evaluation.style import count, shorten
 from histo_mlflow.jobs.promote import Promotion
 from histo_mlflow.jobs.roll_back import RolledBack, Status
+from histo_mlflow.promotion.checks import Check
 from histo_mlflow.promotion.entry import Entry
-from histo_mlflow.promotion.gate import Check
 
 _WIDTH = 100
 _NAME = 34

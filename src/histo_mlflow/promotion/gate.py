@@ -26,14 +26,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from histo_mlflow.errors import PromotionError
+from histo_mlflow.promotion.checks import (
+    Check,
+    enough_groups,
+    of_comparison,
+    of_model,
+    of_training,
+)
 from histo_mlflow.promotion.evidence import Gain, ModelFacts
 
 Override = Literal["never", "--force", "--allow-synthetic"]
 MARGIN = 0.005
 MIN_GROUPS = 30
-_NOTHING = 1e-12  # what rounding leaves of a difference of 0
-ENDED_WELL = frozenset({"finished", "early_stopped"})
-UNREAL = frozenset({"placeholder", "synthetic"})
 OVERRIDES: dict[str, Override] = {
     "run": "never",
     "model": "never",
@@ -85,28 +89,6 @@ class Rules:
             raise PromotionError(f"Expected a margin of 0 or more, got {self.margin}")
         if self.min_groups < 1:
             raise PromotionError(f"Expected at least 1 group as the fewest, got {self.min_groups}")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: see `OVERRIDES`.
-        passed: whether it holds.
-        told: what was found, in plain words.
-        overridden: whether it does not hold and counts for nothing.
-    """
-
-    name: str
-    passed: bool
-    told: str
-    overridden: bool = False
-
-    @property
-    def refuses(self) -> bool:
-        """Whether nothing may be promoted because of it."""
-        return not (self.passed or self.overridden)
 
 
 @dataclass(frozen=True)
@@ -179,15 +161,15 @@ def decide(
         rules: what is asked.
         rolled_back: when and by whom this very model was left as champion; None if it was not.
     """
-    checks = [*_of_model(challenger, champion), *_of_training(challenger)]
+    checks = [*of_model(challenger, champion), *of_training(challenger)]
     if rolled_back is not None:
         checks.append(Check("rolled back", False, f"it was rolled back {rolled_back}"))
     notes = list(_notes(challenger, champion, gain))
     if champion is None:
-        checks.append(_enough(challenger.test_groups, challenger.test_rows, rules))
+        checks.append(enough_groups(challenger.test_groups, challenger.test_rows, rules.min_groups))
         notes.append("the first champion is compared with nobody")
     elif challenger.model_id != champion.model_id:
-        checks += _of_comparison(gain, rules)
+        checks += of_comparison(gain, rules.margin, rules.min_groups)
     order = list(OVERRIDES)
     judged = (_judged(check, rules) for check in checks)
     return Decision(tuple(sorted(judged, key=lambda one: order.index(one.name))), tuple(notes))
@@ -197,137 +179,6 @@ def _judged(check: Check, rules: Rules) -> Check:
     way = OVERRIDES[check.name]
     given = {"--force": rules.force, "--allow-synthetic": rules.allow_synthetic, "never": False}
     return Check(check.name, check.passed, check.told, not check.passed and given[way])
-
-
-def _of_model(one: ModelFacts, champion: ModelFacts | None) -> list[Check]:
-    whole = one.status == "FINISHED" and one.ending in ENDED_WELL
-    if one.ending is None:
-        run = "the run is no training of histo-mlflow that came to its end (no tag histo.ending)"
-    elif whole:
-        run = f"run {one.run_id[:6]} {one.ending.replace('_', ' ')}"
-    else:
-        run = f"run {one.run_id[:6]} is {one.status} and ended as {one.ending}"
-    checks = [Check("run", whole, run)]
-    checks.append(
-        Check(
-            "model", one.model_problem is None, one.model_problem or "every byte as it was logged"
-        )
-    )
-    if one.model_problem is None:
-        same = one.model_run_id == one.run_id
-        checks.append(
-            Check(
-                "origin",
-                same,
-                "the model names this run as its origin"
-                if same
-                else f"the model was made by run {one.model_run_id}, not by {one.run_id}",
-            )
-        )
-    is_new = champion is None or champion.model_id != one.model_id
-    new = "it is not the champion yet" if is_new else f"it is the champion already ({one.model_id})"
-    return [*checks, Check("new", is_new, new)]
-
-
-def _of_training(one: ModelFacts) -> list[Check]:
-    real = one.label_source is not None and one.label_source not in UNREAL
-    labels = f"labels come from the {one.label_source}" if real else (
-        "where the labels come from is not known" if one.label_source is None
-        else f"the labels are {one.label_source}"
-    )  # fmt: skip
-    sound = one.leaking is False
-    kind = one.split_kind or "unknown"
-    if one.leaking is None:
-        split = "how the data was split is not known"
-    elif sound:
-        split = f"split by {kind}: no group on two sides"
-    else:
-        split = f"the split (by {kind}) leaks: images of one group lie on both sides"
-    alike = one.crossing == 0 and not (sound and real and one.promotable is False)
-    if one.crossing is None:
-        crossing = "whether look-alikes cross the split was not looked at"
-    elif one.crossing:
-        crossing = f"{one.crossing:,} images look like others on the other side of the split"
-    elif alike:
-        crossing = "no look-alikes cross the split"
-    else:
-        crossing = "the run is tagged as not promotable (histo.promotable)"
-    results = one.results_problem is None
-    read = f"{one.test_rows:,} held-out predictions"
-    calibrated = "has a temperature" if one.calibrated else "the model has no calibration"
-    if one.folds is not None and not one.calibrated:
-        calibrated = (
-            f"the model has no calibration: the mean of {one.folds} folds has no images of its own "
-            "to be calibrated on"
-        )
-    checks = [
-        Check("labels", real, labels),
-        Check("split", sound, split),
-        Check("look-alikes", alike, crossing),
-        _code(one),
-        Check("results", results, one.results_problem or read),
-    ]
-    if one.model_problem is None:  # else it is not known
-        checks.append(Check("calibration", one.calibrated, calibrated))
-    return checks
-
-
-def _code(one: ModelFacts) -> Check:
-    if one.dirty is None:
-        return Check("code", True, "no git: versions of packages are all that is known")
-    if not one.dirty:
-        return Check("code", True, "a clean commit")
-    if one.patch:
-        note = f" ({one.patch_note})" if one.patch_note else ""
-        return Check("code", True, f"a commit and its uncommitted changes{note}")
-    why = one.patch_note or "there is no patch"
-    return Check("code", False, f"it ran with uncommitted changes that are not kept: {why}")
-
-
-def _of_comparison(gain: Gain | None, rules: Rules) -> list[Check]:
-    if gain is None or gain.problem is not None:
-        why = "there was nothing to compare" if gain is None else gain.problem
-        return [Check("comparable", False, f"it cannot be compared with the champion: {why}")]
-    checks = [Check("comparable", True, f"{gain.rows:,} {gain.split} images that both have")]
-    checks.append(_unseen(gain))
-    checks.append(_enough(gain.groups, gain.rows, rules))
-    if gain.gain is None:
-        why = f"the difference of {gain.metric} is undefined{_because(gain)}"
-        return [*checks, Check("no worse", False, why)]
-    better = gain.gain >= -_NOTHING
-    told = f"{gain.metric} {gain.champion:.4f} -> {gain.challenger:.4f} ({gain.gain:+.4f})"
-    checks.append(Check("no worse", better, told if better else f"it is worse: {told}"))
-    if gain.low is None or gain.high is None:
-        why = f"the difference of {gain.metric} has no interval{_because(gain)}"
-        return [*checks, Check("margin", False, why)]
-    bound = f"the gain is {gain.low:+.4f} to {gain.high:+.4f} (95 %)"
-    shown = gain.low > -rules.margin
-    limit = f"minus the margin of {rules.margin:g}"
-    told = f"{bound}, above {limit}" if shown else f"{bound}, not above {limit}"
-    return [*checks, Check("margin", shown, told)]
-
-
-def _because(gain: Gain) -> str:
-    return f": {gain.why}" if gain.why else ""
-
-
-def _unseen(gain: Gain) -> Check:
-    told = []
-    for name, n in gain.seen.items():
-        if n is None:
-            told.append(f"what {name} was trained on is not known")
-        elif n:
-            told.append(
-                f"{n:,} of the compared images belong to a group that {name} was trained on"
-            )
-    return Check("unseen", not told, "; ".join(told) or "neither was trained on them")
-
-
-def _enough(groups: int, rows: int, rules: Rules) -> Check:
-    enough = groups >= rules.min_groups
-    few = "" if enough else f", fewer than the {rules.min_groups} that are asked for"
-    unit = "group" if groups == 1 else "groups"
-    return Check("groups", enough, f"{rows:,} images in {groups:,} {unit}{few}")
 
 
 def _notes(challenger: ModelFacts, champion: ModelFacts | None, gain: Gain | None) -> Sequence[str]:
