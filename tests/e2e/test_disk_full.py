@@ -10,8 +10,6 @@ import sys
 import pytest
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.alone
-
 MB = 1 << 20
 SMALL = (
     *("--model", "test_resnet", "--weights", "none", "--ema_decay", "0.9"),
