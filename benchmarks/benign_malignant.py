@@ -84,7 +84,9 @@ def mended(ready: Ready) -> Outcome:
         ready.prepared.dataset("val"),
         ready.settings,
         loss_function=loss_function("softmax"),
-        measure=lambda targets, logits: epoch_measure(targets, logits, ready),
+        measure=lambda targets, logits: epoch_measure(
+            targets, logits, ready.recipe.model.output, ready.prepared.manifest.classes
+        ),
         plan=ready.plan,
     ):
         if record.improved:

@@ -48,6 +48,10 @@ class TrainingError(HistoMlflowError):
     """Training cannot go on."""
 
 
+class OutOfMemoryError(TrainingError):
+    """Memory ran out, also with the smallest portions."""
+
+
 class NotANumberError(TrainingError):
     """Something in a training step became NaN or infinite.
 
@@ -59,8 +63,16 @@ class NotANumberError(TrainingError):
         self.sample_ids = sample_ids
 
 
+class StudyError(HistoMlflowError):
+    """A study is not valid, is another one than was begun, or cannot go on."""
+
+
 class ResumeError(HistoMlflowError):
     """A run cannot be continued as asked."""
+
+
+class BusyError(ResumeError):
+    """Another process has its hands on the run."""
 
 
 class DiskError(HistoMlflowError):

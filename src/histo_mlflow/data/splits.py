@@ -32,6 +32,7 @@ __all__ = [
     "SPLITS",
     "SplitKind",
     "Splits",
+    "folds_by_group",
     "kfold_by_group",
     "kfold_by_row",
     "load",
@@ -256,6 +257,40 @@ def kfold_by_row(
     return Splits(frame, "row", seed, fold=fold, folds=folds)
 
 
+def folds_by_group(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    seed: int,
+) -> np.ndarray:
+    """Deal images into folds by whole groups; nothing is carved from them.
+
+    Args:
+        ids: image ids, unique.
+        labels: class name of each image.
+        groups: group of each image.
+        folds: number of folds, at least 2.
+        seed: draws the folds.
+
+    Returns:
+        The fold of each image, int64 (n,), 0 .. folds - 1. A class with fewer groups than folds is
+        missing from some.
+
+    Raises:
+        SplitError: fewer than two folds, fewer groups than folds, or lengths that differ.
+    """
+    frame = _frame(ids, labels, groups)
+    _refuse_folds(folds, 0)
+    if (held := frame["group"].nunique()) < folds:
+        raise SplitError(
+            f"Expected at most as many folds as there are groups, got {folds} folds of {held:,} "
+            "groups: take fewer folds."
+        )
+    return allot(frame["group"], frame["label"], [1 / folds] * folds, seed)
+
+
 def save(splits: Splits, path_csv: Path) -> None:
     """Write the table as CSV and kind, seed and fold as JSON beside it (same name, .json)."""
     facts = {
@@ -339,11 +374,7 @@ def _deal_folds(
         val_fraction: share of all images for val.
         seed: draws both.
     """
-    if folds < 2 or not 0 <= fold < folds:
-        raise SplitError(
-            f"Folds are numbered from 0 and there are at least 2 of them; got fold {fold} of "
-            f"{folds} folds."
-        )
+    _refuse_folds(folds, fold)
     drawn = allot(frame[unit], frame["label"], [1 / folds] * folds, seed)
     frame["split"] = np.where(drawn == fold, "test", "train").astype(object)
     _carve_val(frame, unit, val_fraction, seed)
@@ -361,6 +392,14 @@ def _carve_val(frame: pd.DataFrame, unit: str, val_fraction: float, seed: int) -
         )
     drawn = allot(train[unit], train["label"], [1 - share, share], seed)
     frame.loc[train.index, "split"] = _named(drawn)
+
+
+def _refuse_folds(folds: int, fold: int) -> None:
+    if folds < 2 or not 0 <= fold < folds:
+        raise SplitError(
+            f"Folds are numbered from 0 and there are at least 2 of them; got fold {fold} of "
+            f"{folds} folds."
+        )
 
 
 def _refuse_lengths(what: str, got: int, expected: int) -> None:

@@ -10,7 +10,7 @@ from histo_mlflow import files
 from histo_mlflow.errors import DiskError, Interrupted, NotANumberError, TrackingError
 from histo_mlflow.jobs.parent import GONE
 from histo_mlflow.jobs.run_folder import RunFolder
-from histo_mlflow.tracking.lifecycle import WHOLE, Ending, close_run, is_closed
+from histo_mlflow.tracking.lifecycle import SETTLED, Ending, close_run, is_closed
 from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tracking.store import Store
 
@@ -20,7 +20,7 @@ def note_ending(folder: RunFolder, error: BaseException | None) -> None:
     if error is None:
         return
     outcome = folder.outcome()
-    if outcome is not None and outcome["ending"] in WHOLE:
+    if outcome is not None and outcome["ending"] in SETTLED:
         return
     try:
         if isinstance(error, NotANumberError):

@@ -36,7 +36,12 @@ from histo_mlflow.jobs.epochs import CheckpointPolicy
 from histo_mlflow.jobs.opening import found_or_begun
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
-from histo_mlflow.jobs.resume import refuse_begun_elsewhere, refuse_other_recipe, run_folder
+from histo_mlflow.jobs.resume import (
+    refuse_begun_elsewhere,
+    refuse_other_recipe,
+    refuse_trial,
+    run_folder,
+)
 from histo_mlflow.jobs.run_folder import OUT_OF_FOLD, RunFolder, locked
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
@@ -128,6 +133,7 @@ def crossval(
             stack.enter_context(locked(begun))
             facts = begun.facts()
         if begun is not None and facts is not None:
+            refuse_trial(begun)
             notes = begun_notes(begun, recipe, leak_gap)
             refuse_other_recipe(begun, recipe)
             begun.remove_leftovers()
@@ -147,7 +153,7 @@ def crossval(
         title, name = experiment or recipe.name, run_name or f"{recipe.name} crossval"
         with signals.whole():  # until there is somebody to close what is made here
             folder, facts, made = found_or_begun(
-                store, ready, begun, facts, title, name, Path(runs_dir)
+                store, recipe, ready.plan, begun, facts, title, name, Path(runs_dir)
             )
             with closing_if_left(store, made, folder):
                 if begun is None:

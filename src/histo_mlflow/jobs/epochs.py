@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
 from histo_mlflow.errors import Interrupted, TrainingError
 from histo_mlflow.jobs.doctor import assert_healthy
 from histo_mlflow.jobs.metrics import epoch_measure
-from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.run_folder import RunFolder
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.talk import EpochBar, Talk
-from histo_mlflow.models.losses import class_weights, loss_function
+from histo_mlflow.jobs.trainable import Trainable
 from histo_mlflow.tracking.lifecycle import Ending
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.training.checkpoint import Checkpoints
@@ -26,6 +22,10 @@ from histo_mlflow.training.doctor import check_phase
 from histo_mlflow.training.loop import fit
 from histo_mlflow.training.memory import is_out_of_memory, smaller
 from histo_mlflow.training.state import EpochRecord, LoopState, StepRecord
+
+GoOn = Callable[[int, float | None], bool]
+"""(epoch from 1, value of the monitored metric or None where it is undefined) -> whether to go on
+with the next epoch."""
 
 SHARE = 100
 """Time trained for each second of saving within an epoch: saving costs less than 1 %."""
@@ -45,10 +45,13 @@ class Epochs:
     Args:
         run: where the points go.
         ready: model and data; its state is moved on, to where the training was if it was begun.
+            There is no test split in it.
         folder: of the run.
         policy: when to save within an epoch.
         signals: whoever interrupts waits for what must stay whole.
         talk: says what happens.
+        go_on: is asked after every epoch, once it is saved; of a training that was begun first for
+            every epoch that it has behind it. False ends it as pruned, unless it is at its own end.
 
     Raises:
         ResumeError: there are checkpoints, and none can be used.
@@ -57,16 +60,18 @@ class Epochs:
     def __init__(
         self,
         run: TrackedRun,
-        ready: Ready,
+        ready: Trainable,
         folder: RunFolder,
         policy: CheckpointPolicy,
         signals: SignalEnding,
         *,
         talk: Talk,
+        go_on: GoOn = lambda epoch, value: True,
     ) -> None:
+        self._go_on, self._asked, self._pruned = go_on, 0, False
         self._run, self._ready, self._folder = run, ready, folder
         self._policy, self._signals, self._talk = policy, signals, talk
-        self.checkpoints = Checkpoints(folder.checkpoints, identity(ready))
+        self.checkpoints = Checkpoints(folder.checkpoints, ready.identity())
         self._saved_at, self._cost = monotonic(), 0.0
         self._look: Callable[[], None] = lambda: None
         self._resume()
@@ -75,6 +80,8 @@ class Epochs:
     def ending(self) -> Ending:
         """How a training came to its own end."""
         state = self._ready.state
+        if self._pruned:
+            return "pruned"
         early = state.stopping.exhausted and state.epoch < self._ready.settings.epochs
         return "early_stopped" if early else "finished"
 
@@ -132,23 +139,18 @@ class Epochs:
             )
 
     def _train(self) -> None:
-        ready = self._ready
-        optimisation = ready.recipe.optimisation
-        train_set = ready.prepared.dataset("train")
-        counts = np.bincount(train_set.labels, minlength=len(ready.prepared.manifest.classes))
-        weights = class_weights(counts.tolist(), optimisation.class_weights)
+        if not self._is_wanted():
+            return
+        ready, development = self._ready, self._ready.development
+        output, classes = ready.recipe.model.output, development.classes
         with self._talk.epoch_bar(ready.settings.epochs) as bar:
             for record in fit(
                 ready.state,
-                train_set,
-                ready.prepared.dataset("val"),
+                development.train,
+                development.val,
                 ready.settings,
-                loss_function=loss_function(
-                    ready.recipe.model.output,
-                    class_weights=None if weights is None else weights.to(ready.plan.device),
-                    label_smoothing=optimisation.label_smoothing,
-                ),
-                measure=lambda targets, logits: epoch_measure(targets, logits, ready),
+                loss_function=ready.objective(),
+                measure=lambda targets, logits: epoch_measure(targets, logits, output, classes),
                 plan=ready.plan,
                 on_step=lambda record: self._after_step(record, bar),
                 on_phase=self._at_phase,
@@ -156,6 +158,20 @@ class Epochs:
                 on_epoch=self._after_epoch,
             ):
                 self._talk.say("epoch", epoch_line(record, ready.settings.epochs))
+                if not self._is_wanted():
+                    return
+
+    def _is_wanted(self) -> bool:
+        """Ask of every epoch that has not been asked about whether to go on after it."""
+        state = self._ready.state
+        for entry in state.history[self._asked :]:
+            self._asked += 1
+            if not self._go_on(entry["epoch"], entry.get(state.stopping.monitor)):
+                self._pruned = not (
+                    state.stopping.exhausted or state.epoch >= self._ready.settings.epochs
+                )
+                return False
+        return True
 
     def _after_step(self, record: StepRecord, bar: EpochBar) -> None:
         bar(record)
@@ -211,22 +227,6 @@ def _place(epochs: int, steps: int) -> str:
     return f"after epoch {epochs}" if epochs else "at the beginning"
 
 
-def identity(ready: Ready) -> dict[str, str]:
-    """What must be equal for a training to go on as the same one."""
-    splits = ready.prepared.splits.table[["id", "split"]].to_csv(index=False)
-    plan = ready.plan
-    return {
-        "recipe": _digest(ready.recipe.to_yaml()),
-        "data": ready.prepared.digest,
-        "splits": _digest(splits),
-        "weights": ready.weights.sha256 or "none",
-        "device": plan.device.partition(":")[0],
-        "precision": plan.precision,
-        "channels_last": str(plan.channels_last).lower(),
-        "threads": str(plan.threads),
-    }
-
-
 def best_epoch(state: LoopState) -> int:
     """The epoch that was best by the monitored metric.
 
@@ -253,7 +253,3 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
     speed = f"{record.metrics['images_per_second']:,.0f} img/s  {record.seconds:.0f} s"
     marks = ("  frozen" if record.phase == "frozen" else "") + ("  best" if record.improved else "")
     return f"{record.epoch:>3}/{epochs}  {'  '.join(parts)}  {speed}{marks}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,9 +28,10 @@ from histo_mlflow.jobs._explore_look import (
 from histo_mlflow.jobs._explore_page import sections
 from histo_mlflow.jobs._explore_short import tiles
 from histo_mlflow.jobs.output_folder import refuse_strangers, replacing
-from histo_mlflow.jobs.ready import code_folder, policy_of
+from histo_mlflow.jobs.ready import code_folder
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.jobs.trainable import policy_of
 from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.provenance import Provenance, collect

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from histo_mlflow import files
+from histo_mlflow.device import DevicePlan
 from histo_mlflow.jobs.closing import closing_if_left
-from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.resume import machine
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder
 from histo_mlflow.recipe import Recipe
@@ -45,7 +45,8 @@ class Child:
 
 def found_or_begun(
     store: Store,
-    ready: Ready,
+    recipe: Recipe,
+    plan: DevicePlan,
     begun: RunFolder | None,
     facts: RunFacts | None,
     experiment: str,
@@ -60,7 +61,8 @@ def found_or_begun(
 
     Args:
         store: where the run is, or is made.
-        ready: what is to be trained.
+        recipe: what is to be trained.
+        plan: on what, and how.
         begun: the folder that was named, if one was.
         facts: what it knows of a run.
         experiment: for a run that has to be made.
@@ -75,16 +77,16 @@ def found_or_begun(
     if begun is not None and facts is not None and facts.run_id is not None:
         return begun, facts, None
     if facts is None:
-        plan = {
-            "device": ready.plan.device,
-            "precision": ready.plan.precision,
-            "memory_format": "channels_last" if ready.plan.channels_last else "contiguous",
-            "threads": ready.plan.threads,
+        decided = {
+            "device": plan.device,
+            "precision": plan.precision,
+            "memory_format": "channels_last" if plan.channels_last else "contiguous",
+            "threads": plan.threads,
         }
         key = uuid.uuid4().hex if child is None else child.key
-        facts = RunFacts(key, None, store.shown_uri, experiment, plan, machine(ready.plan))
+        facts = RunFacts(key, None, store.shown_uri, experiment, decided, machine(plan))
         if begun is not None:
-            _note(begun, facts, ready.recipe)
+            _note(begun, facts, recipe)
     found, continued = find_or_make(
         store,
         facts.experiment,
@@ -97,7 +99,7 @@ def found_or_begun(
     folder = begun or RunFolder(runs_dir / found.info.run_id)
     made = None if continued else str(facts.run_id)
     with closing_if_left(store, made, folder):
-        _note(folder, facts, ready.recipe)
+        _note(folder, facts, recipe)
     return folder, facts, made
 
 

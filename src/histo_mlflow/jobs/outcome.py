@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +14,6 @@ from PIL import Image
 
 from histo_mlflow import files
 from histo_mlflow.data.fingerprint import split_digest
-from histo_mlflow.data.manifest import COLUMNS
 from histo_mlflow.data.pack import read_row
 from histo_mlflow.evaluation import predictions
 from histo_mlflow.evaluation.bootstrap import LEVEL
@@ -24,7 +22,9 @@ from histo_mlflow.evaluation.card import CardFacts, card
 from histo_mlflow.evaluation.evaluate import Evaluation, evaluate
 from histo_mlflow.evaluation.probabilities import probabilities
 from histo_mlflow.jobs.card import card_facts
+from histo_mlflow.jobs.development import rows_of
 from histo_mlflow.jobs.epochs import Epochs, best_epoch
+from histo_mlflow.jobs.final_predictions import final_predictions
 from histo_mlflow.jobs.judge import (
     EVALUATION,
     abstain_of,
@@ -45,7 +45,6 @@ from histo_mlflow.models.weights import load_weights
 from histo_mlflow.registry import parity
 from histo_mlflow.registry.model_folder import write_model_folder
 from histo_mlflow.tracking.run import TrackedRun
-from histo_mlflow.training.judging import predict_logits
 
 
 def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
@@ -56,26 +55,19 @@ def predict(ready: Ready, best_path: Path) -> pd.DataFrame:
     manifest, splits = ready.prepared.manifest, ready.prepared.splits
     model = ready.state.judged_model
     load_weights(model, best_path)
-    exact = replace(ready.plan, precision="fp32")
-    parts = []
-    for split in ("val", "test"):
-        dataset = ready.prepared.dataset(split)
-        logits = predict_logits(
-            model, dataset, batch_size=ready.state.eval_batch(ready.settings), plan=exact
+    parts = [
+        final_predictions(
+            model,
+            ready.prepared.dataset(split),
+            rows_of(manifest.table, splits.rows(split)),
+            split,
+            classes=manifest.classes,
+            output=ready.recipe.model.output,
+            batch_size=ready.state.eval_batch(ready.settings),
+            plan=ready.plan,
         )
-        rows = manifest.table.iloc[splits.rows(split)]
-        parts.append(
-            predictions.predictions_table(
-                rows["id"].tolist(),
-                rows["group"].tolist(),
-                [split] * len(rows),
-                dataset.labels,
-                logits,
-                manifest.classes,
-                ready.recipe.model.output,
-                {name: rows[name].tolist() for name in rows.columns if name not in COLUMNS},
-            )
-        )
+        for split in ("val", "test")
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -104,7 +96,12 @@ def conclude(
     best_path = epochs.checkpoints.best_path(ready.state)
     table = predict(ready, best_path)
     test_rows = predictions.of_split(table, "test")
-    test = measure(predictions.targets_of(test_rows), predictions.logits_of(test_rows), ready)
+    test = measure(
+        predictions.targets_of(test_rows),
+        predictions.logits_of(test_rows),
+        ready.recipe.model.output,
+        ready.prepared.manifest.classes,
+    )
     at_best = {f"test/{name}": value for name, value in test.items()}
     evaluation = evaluate(table, group_kind=ready.prepared.manifest.group_kind)
     run.log_metrics({"best_epoch": best, **run_metrics(evaluation), **at_best}, step=best)

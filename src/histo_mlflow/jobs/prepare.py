@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
@@ -60,7 +61,7 @@ class Prepared:
         rows = self.splits.rows(split)
         return PackedDataset(self.pack.path, rows, self.manifest.targets()[rows])
 
-    @property
+    @cached_property
     def crossing(self) -> int:
         """Images with a look-alike, or a member of their group, on another side of the split."""
         return self.leaks.crossing(self.splits.table["split"].tolist())

@@ -129,6 +129,20 @@ def refuse_crossval(folder: RunFolder) -> None:
         )
 
 
+def refuse_trial(folder: RunFolder) -> None:
+    """A trial belongs to its study, whose command goes on with it.
+
+    Raises:
+        ResumeError: it is one.
+    """
+    if folder.trial.exists():
+        raise ResumeError(
+            f"{folder.path} holds a trial of a study: go on with the study by histo-mlflow tune, "
+            "or train the trial's recipe anew in a folder of its own: histo-mlflow train --dataset "
+            f"{shlex.quote(str(folder.recipe))}"
+        )
+
+
 def refuse_begun_elsewhere(store: Store, folder: RunFolder) -> None:
     """A run of `mlflow run --run-id` that was begun, and whose files are not in the folder.
 

@@ -14,7 +14,8 @@ runs/<run id>/
   delivery.json     what of it the store has taken
 
 A cross-validation has such a folder too, with crossval.json (which fold is which run) and without
-checkpoints.
+checkpoints. That of a study's trial has trial.json (on which images it is trained, and whether its
+checkpoints were removed), no begin/ and no model/.
 """
 
 from __future__ import annotations
@@ -29,16 +30,19 @@ from pathlib import Path
 from typing import Any
 
 from histo_mlflow import files
-from histo_mlflow.errors import ResumeError
-from histo_mlflow.tracking.lifecycle import WHOLE
+from histo_mlflow.errors import BusyError, ResumeError
+from histo_mlflow.tracking.lifecycle import SETTLED
 
 FORMAT = 1
 _FILES = (
     "lock run.json recipe.yaml journal.jsonl dataset.json outcome.json delivery.json failure.json "
-    "crossval.json example_image parity.parquet begin checkpoints results model evaluation"
+    "crossval.json trial.json example_image parity.parquet begin checkpoints results model "
+    "evaluation"
 )
 PREDICTIONS = "predictions.parquet"
 """Among the results of a training."""
+VAL_PREDICTIONS = "val_predictions.parquet"
+"""Among those of a study's trial, where they were asked for."""
 OUT_OF_FOLD = "oof.parquet"
 """Among those of a cross-validation."""
 NAMES = frozenset(_FILES.split())
@@ -122,6 +126,11 @@ class RunFolder:
         """Which fold is which run; there in the folder of a cross-validation only."""
         return self.path / "crossval.json"
 
+    @property
+    def trial(self) -> Path:
+        """On which images it is trained; there in the folder of a study's trial only."""
+        return self.path / "trial.json"
+
     def facts(self) -> RunFacts | None:
         """Which run this is; None where no run was begun.
 
@@ -168,7 +177,7 @@ class RunFolder:
         if found is None:
             return None
         missing = {"ending", "cause", "result"} - found.keys()
-        if missing or (found["ending"] in WHOLE and not isinstance(found["result"], dict)):
+        if missing or (found["ending"] in SETTLED and not isinstance(found["result"], dict)):
             raise ResumeError(
                 f"{self.path / 'outcome.json'} is not as it was written: delete it and give the "
                 "same command again, and it is made anew from the last checkpoint"
@@ -217,7 +226,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
     """Keep other processes from writing this run; the system lets go when a process dies.
 
     Raises:
-        ResumeError: another process is at it.
+        BusyError: another process is at it.
     """
     if os.name == "nt":  # pragma: no cover - no flock there
         yield
@@ -232,7 +241,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ResumeError(
+            raise BusyError(
                 f"another process is training or delivering {folder.path}: wait for it, or end it"
             ) from error
         yield

@@ -33,6 +33,7 @@ from histo_mlflow.jobs.resume import (
     refuse_begun_elsewhere,
     refuse_crossval,
     refuse_other_recipe,
+    refuse_trial,
     run_folder,
 )
 from histo_mlflow.jobs.run_folder import PREDICTIONS, RunFolder, locked
@@ -124,6 +125,7 @@ def train(
             facts = begun.facts()
         if begun is not None and facts is not None:
             refuse_crossval(begun)
+            refuse_trial(begun)
             refuse_other_recipe(begun, recipe)
             begun.remove_leftovers()
             if (done := _finished(begun)) is not None:
@@ -148,7 +150,15 @@ def train(
             files.assert_writable(Path(runs_dir))
         with signals.whole():  # until there is somebody to close what is made here
             folder, facts, made = found_or_begun(
-                store, ready, begun, facts, title, run_name or recipe.name, Path(runs_dir), child
+                store,
+                recipe,
+                ready.plan,
+                begun,
+                facts,
+                title,
+                run_name or recipe.name,
+                Path(runs_dir),
+                child,
             )
             with closing_if_left(store, made, folder):
                 if begun is None:
@@ -228,7 +238,9 @@ def _run(
     if outcome is None or outcome["ending"] not in WHOLE:
         folder.write_outcome(None)
         started = perf_counter()
-        epochs = Epochs(run, ready, folder, policy or CheckpointPolicy(), signals, talk=talk)
+        epochs = Epochs(
+            run, ready.trainable(), folder, policy or CheckpointPolicy(), signals, talk=talk
+        )
         log_beginning(run, ready, folder, findings, talk=talk)
         epochs.train()
         outcome = conclude(run, ready, folder, epochs, started, talk=talk)

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.delivery import UNDELIVERED_TAG, remove_tag
-from histo_mlflow.tracking.entries import TAG_CHARACTERS, source_tags
+from histo_mlflow.tracking.entries import TAG_CHARACTERS, named, source_tags
 from histo_mlflow.tracking.params import differences
 from histo_mlflow.tracking.store import Store, experiment_id
 
@@ -28,6 +29,8 @@ _STATUS: dict[Ending, str] = {
     "failed": "FAILED",
 }
 WHOLE: frozenset[Ending] = frozenset({"finished", "early_stopped"})
+SETTLED: frozenset[Ending] = WHOLE | {"pruned"}
+"""Nothing goes on from there, so all that was logged has to be in the store."""
 
 KEY_TAG = "histo.key"
 _ENDING_TAGS = ("histo.ending", "histo.cause", UNDELIVERED_TAG)
@@ -189,6 +192,7 @@ def close_run(
     cause: str | None = None,
     *,
     undelivered: int = 0,
+    tags: Mapping[str, object] = MappingProxyType({}),
     seconds: float = 30.0,
 ) -> None:
     """Write how a run ended; can be done again.
@@ -199,6 +203,7 @@ def close_run(
         ending: becomes the status and the tag `histo.ending`.
         cause: one sentence, as the tag `histo.cause`.
         undelivered: metric points that did not arrive, as the tag `histo.undelivered`.
+        tags: further ones, set by the same request.
         seconds: the longest wait.
 
     Raises:
@@ -206,14 +211,15 @@ def close_run(
     """
     from mlflow.entities import RunTag
 
-    tags: dict[str, str] = {"histo.ending": ending}
+    told = {key: str(value)[:TAG_CHARACTERS] for key, value in named(tags).items()}
+    told["histo.ending"] = ending
     if cause:
-        tags["histo.cause"] = cause[:TAG_CHARACTERS]
+        told["histo.cause"] = cause[:TAG_CHARACTERS]
     if undelivered:
-        tags[UNDELIVERED_TAG] = str(undelivered)
+        told[UNDELIVERED_TAG] = str(undelivered)
 
     def close() -> None:
-        store.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
+        store.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in told.items()])
         store.client.set_terminated(run_id, _STATUS[ending])
 
     store.ask(f"closing run {run_id}", close, seconds)

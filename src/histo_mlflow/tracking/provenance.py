@@ -105,7 +105,8 @@ def installed_packages() -> dict[str, str]:
     # The first one found on the path is the one that is imported.
     found: dict[str, str] = {}
     for distribution in distributions():
-        found.setdefault(distribution.metadata["Name"] or "unnamed", distribution.version)
+        facts = distribution.metadata  # parses the file, each time that it is asked for
+        found.setdefault(facts["Name"] or "unnamed", facts["Version"])
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

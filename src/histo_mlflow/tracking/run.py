@@ -27,7 +27,7 @@ from histo_mlflow.tracking.entries import (
     param_text,
 )
 from histo_mlflow.tracking.journal import Journal
-from histo_mlflow.tracking.lifecycle import WHOLE, Ending, close_run
+from histo_mlflow.tracking.lifecycle import SETTLED, Ending, close_run
 from histo_mlflow.tracking.outbox import RETRY_SECONDS, NotDeliveredError, Outbox, Point
 from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tracking.store import Store
@@ -74,6 +74,7 @@ class TrackedRun:
         self._stall_lock = threading.Lock()
         self._longest_stall_s = 0.0
         self._ending: Ending | None = None
+        self._tags_at_end: dict[str, object] = {}
 
     @property
     def tracking_uri(self) -> str:
@@ -151,6 +152,10 @@ class TrackedRun:
         for some in chunks(all_tags, ENTRIES_PER_CALL):
             self._ask("setting tags", partial(self._log_batch, tags=some))
 
+    def tag_at_end(self, tags: Mapping[str, object]) -> None:
+        """Set tags with the request that closes the run, whichever way it is closed; at most 90."""
+        self._tags_at_end.update(tags)
+
     def log_artifacts(self, folder: Path, artifact_path: str | None = None) -> None:
         """Upload the content of a folder, at most ten minutes.
 
@@ -207,8 +212,8 @@ class TrackedRun:
     def end(self, ending: Ending, cause: str | None = None) -> None:
         """Send what is queued, then close the run. The first call counts, later ones do nothing.
 
-        Before a whole run is closed the store is asked for every point of the journal, and gets
-        what it has not, whatever it said when it took them.
+        Before a whole or pruned run is closed the store is asked for every point of the journal,
+        and gets what it has not, whatever it said when it took them.
 
         Args:
             ending: "finished" and "early_stopped" make it FINISHED, "pruned" and "interrupted"
@@ -216,12 +221,13 @@ class TrackedRun:
             cause: one sentence, as the tag `histo.cause`.
 
         Raises:
-            TrackingError: the run could not be closed; or it was whole, and is closed, but metric
-                points never arrived (tag `histo.undelivered`), or the store would not tell.
+            TrackingError: the run could not be closed; or it was whole or pruned, and is closed,
+                but metric points never arrived (tag `histo.undelivered`), or the store would not
+                tell.
         """
         if self._ending is not None:
             return
-        whole = ending in WHOLE
+        whole = ending in SETTLED
         patience = END_WHOLE_SECONDS if whole else END_BROKEN_SECONDS
         deadline = time.monotonic() + patience
         if self._system is not None:
@@ -237,7 +243,15 @@ class TrackedRun:
         self._ending = ending
         left = patience if whole else max(deadline - time.monotonic(), 1.0)
         try:
-            close_run(self.store, self.run_id, ending, cause, undelivered=undelivered, seconds=left)
+            close_run(
+                self.store,
+                self.run_id,
+                ending,
+                cause,
+                undelivered=undelivered,
+                tags=self._tags_at_end,
+                seconds=left,
+            )
         except TrackingError as error:
             lost = self._lost_phrase(undelivered, doubt)
             raise TrackingError(

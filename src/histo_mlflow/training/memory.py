@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 
-from histo_mlflow.errors import TrainingError
+from histo_mlflow.errors import OutOfMemoryError
 
 SMALLEST = 2
 """Images in a portion: batch norm knows no variance of a single image."""
@@ -28,11 +28,11 @@ def smaller(micro_batch: int | None, batch_size: int) -> int:
     """Half of the portion that did not fit.
 
     Raises:
-        TrainingError: it cannot be halved.
+        OutOfMemoryError: it cannot be halved.
     """
     failed = min(micro_batch or batch_size, batch_size)
     if failed <= SMALLEST:
-        raise TrainingError(
+        raise OutOfMemoryError(
             f"out of memory with {failed} images at once, and fewer than {SMALLEST} cannot be "
             "trained on: take a smaller image_px, a smaller model or precision=bf16"
         )
