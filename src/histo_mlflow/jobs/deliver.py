@@ -20,7 +20,7 @@ from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.registry import log_model, parity
 from histo_mlflow.registry.parity import Sample
 from histo_mlflow.tracking.delivery import deliver as deliver_journal
-from histo_mlflow.tracking.lifecycle import WHOLE, close_run, existing_run, is_closed
+from histo_mlflow.tracking.lifecycle import SETTLED, close_run, existing_run, is_closed
 from histo_mlflow.tracking.redaction import REDACTED
 from histo_mlflow.tracking.run import SYNC, TrackedRun
 from histo_mlflow.tracking.start import start_run
@@ -52,10 +52,7 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
         TrackingError: the store did not take something; nothing is lost.
     """
     deliver_beginning(run, folder)
-    if "results" not in folder.delivered():
-        with _full_told(folder.results):
-            run.log_artifacts(folder.results)
-        folder.note_delivered("results")
+    deliver_results(run, folder)
     # MLflow copies the metrics of the best epoch to the model, so they have to be there.
     run.flush(FLUSH_SECONDS)
     model_id = folder.delivered().get("model_id")
@@ -73,6 +70,18 @@ def deliver(run: TrackedRun, folder: RunFolder, outcome: dict[str, Any], *, talk
     talk.say("model", f"models:/{model_id}")
     deliver_pictures(run, folder)
     return str(model_id)
+
+
+def deliver_results(run: TrackedRun, folder: RunFolder) -> None:
+    """Give the store the artifacts of a finished training, once; a study's trial has no others.
+
+    Raises:
+        TrackingError: the store did not take them; nothing is lost.
+    """
+    if "results" not in folder.delivered():
+        with _full_told(folder.results):
+            run.log_artifacts(folder.results)
+        folder.note_delivered("results")
 
 
 def _sample(folder: RunFolder) -> Sample | None:
@@ -172,12 +181,12 @@ def sync(path: Path, *, tracking_uri: str | None = None, talk: Talk) -> Synced:
         outcome = folder.outcome()
         ending = None if outcome is None else outcome["ending"]
         model_id = None
-        if outcome is None or ending not in WHOLE:
+        if outcome is None or ending not in SETTLED:
             _deliver_unfinished(store, facts.run_id, folder, outcome)
         elif "ended" not in folder.delivered():
             model_id = _deliver_finished(store, facts, folder, outcome, talk=talk)
         else:
-            model_id = str(folder.delivered()["model_id"])
+            model_id = folder.delivered().get("model_id")
             if not is_closed(store, facts.run_id, outcome["ending"]):
                 close_run(store, facts.run_id, outcome["ending"])
         if left := delivery.refused + delivery.waiting:
@@ -205,8 +214,8 @@ def _deliver_unfinished(
 
 def _deliver_finished(
     store: Store, facts: RunFacts, folder: RunFolder, outcome: dict[str, Any], *, talk: Talk
-) -> str:
-    """All of a training that came to its own end; the model's id."""
+) -> str | None:
+    """All of a training that came to its own end; the model's id, which a trial has not."""
     run = start_run(
         store,
         facts.experiment,
@@ -219,7 +228,12 @@ def _deliver_finished(
         journal_path=folder.journal,
     )
     with run:
-        model_id = deliver(run, folder, outcome, talk=talk)
+        if folder.trial.exists():
+            deliver_results(run, folder)
+            model_id = None
+            run.tag_at_end(outcome["tags"])
+        else:
+            model_id = deliver(run, folder, outcome, talk=talk)
         run.end(outcome["ending"])
     folder.note_delivered("ended")
     return model_id
