@@ -359,6 +359,37 @@ def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recip
 
 def build(raw: Mapping[str, Any], overrides: Mapping[str, Any], *, where: str) -> Recipe:
     """Validate a recipe given as nested mappings; see `load`."""
+    recipe, problems = _validated(raw, overrides)
+    if recipe is None:
+        raise RecipeError(f"recipe {where}: " + "; ".join(problems))
+    return recipe
+
+
+def refusals(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+    """What `build` would refuse, a sentence each that begins with the field's name."""
+    return _validated(raw, overrides)[1]
+
+
+def field_value(name: str, value: Any) -> Any:
+    """One field's value as a recipe has it (text converted, JSON types), whatever the other fields.
+
+    Raises:
+        RecipeError: the field does not take it; the sentence begins with the field's name.
+    """
+    home = next(field.section for field in fields() if field.name == name)
+    try:
+        section = _sections()[home].model_validate({name: value})
+    except ValidationError as error:
+        found = [{**detail, "loc": (home, *detail["loc"])} for detail in error.errors()]
+        told = [_sentence(detail, [name]) for detail in found]
+        raise RecipeError("; ".join(told)) from error
+    return section.model_dump(mode="json")[name]
+
+
+def _validated(
+    raw: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> tuple[Recipe | None, list[str]]:
+    """The recipe, or what is wrong with it."""
     sections = _sections()
     home = {field.name: field.section for field in fields()}
     merged: dict[str, Any] = {
@@ -367,19 +398,18 @@ def build(raw: Mapping[str, Any], overrides: Mapping[str, Any], *, where: str) -
     problems = []
     for name, value in overrides.items():
         if name not in home:
-            problems.append(f"unknown field {name}{_suggest(name, home)}")
+            problems.append(f"unknown field {name}{did_you_mean(name, home)}")
             continue
         section = merged.setdefault(home[name], {})
         if isinstance(section, dict):
             section[name] = value
+    recipe = None
     try:
         recipe = Recipe.model_validate(merged)
     except ValidationError as error:
         known = [*home, *sections, "name", "summary"]
         problems += [_sentence(detail, known) for detail in error.errors()]
-    if problems:
-        raise RecipeError(f"recipe {where}: " + "; ".join(problems))
-    return recipe
+    return (None if problems else recipe), problems
 
 
 def _find(name_or_path: str) -> Path:
@@ -391,7 +421,7 @@ def _find(name_or_path: str) -> Path:
     known = shipped()
     if name_or_path not in known:
         raise RecipeError(
-            f"no recipe is called {name_or_path!r}{_suggest(name_or_path, known)}; "
+            f"no recipe is called {name_or_path!r}{did_you_mean(name_or_path, known)}; "
             f"there are {', '.join(known)}, or give the path of a .yaml file"
         )
     return known[name_or_path]
@@ -424,7 +454,7 @@ def _sentence(detail: Any, known: list[str]) -> str:
     path = [str(part) for part in detail["loc"]]
     field = path[1] if len(path) > 1 else (path[0] if path else "")
     if detail["type"] == "extra_forbidden":
-        return f"unknown field {'.'.join(path)}{_suggest(path[-1], known)}"
+        return f"unknown field {'.'.join(path)}{did_you_mean(path[-1], known)}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if not field:
         return str(message)
@@ -444,6 +474,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _suggest(name: str, known: typing.Iterable[str]) -> str:
+def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
+    """The nearest known name as a question in brackets after a wrong one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""

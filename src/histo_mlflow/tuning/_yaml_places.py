@@ -1,0 +1,112 @@
+"""YAML read with the line of every key, and refused where it would be read in a surprising way.
+
+PyYAML takes the last of two equal keys without a word, lets a name stand for any amount of text
+(anchors and aliases) and makes objects of tags; a study file needs none of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+"""Keys and positions from the top of the file to a value."""
+
+LARGEST_BYTES = 256 * 1024
+_DEEPEST = 20
+_MAP, _SEQ = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """What is wrong, at one place."""
+
+    path: Path
+    message: str
+
+
+@dataclass
+class Read:
+    """A file's content: values, the line of each key or item (from 1), what cannot stand."""
+
+    data: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def line(self, path: Path) -> int | None:
+        """The line of a value, or of the nearest thing around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+
+def read(text: str) -> Read:
+    """Parse a YAML document.
+
+    Raises:
+        ValueError: it is no YAML, or is nested too deeply.
+    """
+    found = Read()
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is not None:
+            found.data = _value(loader, node, (), found, set())
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not a YAML file: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply to be read") from error
+    return found
+
+
+def _value(loader: Any, node: yaml.Node, path: Path, found: Read, seen: set[int]) -> Any:
+    found.lines.setdefault(path, node.start_mark.line + 1)
+    if id(node) in seen:
+        found.mistakes.append(Mistake(path, "should be written out: aliases (*name) are not read"))
+        return None
+    seen.add(id(node))
+    if len(path) > _DEEPEST:
+        raise RecursionError
+    if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
+        return {
+            key: _value(loader, value, (*path, key), found, seen)
+            for key, value in _pairs(node, path, found)
+        }
+    if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
+        return [
+            _value(loader, item, (*path, position), found, seen)
+            for position, item in enumerate(node.value)
+        ]
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(loader, node, path, found)
+    found.mistakes.append(Mistake(path, f"has the tag {node.tag}, which is not read"))
+    return None
+
+
+def _pairs(node: yaml.MappingNode, path: Path, found: Read) -> Iterator[tuple[str, yaml.Node]]:
+    first: dict[str, int] = {}
+    for key_node, value in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            found.mistakes.append(Mistake(path, f"has a key in line {line} that is no text"))
+            continue
+        key = str(key_node.value)
+        if key in first:
+            found.mistakes.append(
+                Mistake((*path, key), f"is given twice, in lines {first[key]} and {line}")
+            )
+            continue
+        first[key] = found.lines[(*path, key)] = line
+        yield key, value
+
+
+def _scalar(loader: Any, node: yaml.ScalarNode, path: Path, found: Read) -> Any:
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # Of what looks like a date, for example.
+        found.mistakes.append(Mistake(path, f"cannot be read: {str(node.value)[:60]!r}"))
+        return None
