@@ -207,3 +207,16 @@ def test_several_processes_may_try_the_same_folder_at_once(tmp_path, monkeypatch
     files.assert_writable(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_is_not_taken_again(tmp_path, failing, links):
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+    if not links:
+        failing("link", code=errno.EPERM)
+    files.name_if_free(tmp_path / "first", tmp_path / "name")
+    with pytest.raises(FileExistsError):
+        files.name_if_free(tmp_path / "second", tmp_path / "name")
+
+    assert (tmp_path / "name").read_text() == "first"

@@ -129,6 +129,22 @@ def rename_folder(folder: Path, name: Path) -> None:
         sync_folder(folder.parent)
 
 
+def name_if_free(temporary: Path, path: Path) -> None:
+    """Rename a file without replacing another.
+
+    Raises:
+        FileExistsError: somebody else's file has the name.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the window is microseconds wide
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.rename(temporary, path)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder of files such that a kill on the way leaves no half of it under its name."""
     doomed = folder.with_name(f".{folder.name}.removed{PARTIAL}")

@@ -337,23 +337,7 @@ def _create(path: Path) -> None:
         )
         made.engine.dispose()
         with suppress(FileExistsError):
-            _name_if_free(temporary, path)
+            files.name_if_free(temporary, path)
     finally:
         for leftover in (temporary, *path.parent.glob(f"{temporary.name}-*")):
             leftover.unlink(missing_ok=True)
-
-
-def _name_if_free(temporary: Path, path: Path) -> None:
-    """Rename without replacing.
-
-    Raises:
-        FileExistsError: somebody else's file has the name.
-    """
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: the window is microseconds wide
-        if path.exists():
-            raise FileExistsError(path) from None
-        temporary.rename(path)
