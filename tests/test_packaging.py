@@ -63,10 +63,14 @@ def test_mlproject_uses_conda_yaml_and_commands_that_exist():
         assert set(re.findall(r"{(\w+)}", entry["command"])) == set(entry["parameters"])
 
 
+_TRAIN = ("main", "check", "explore", "crossval", "tune")
+"""Entry points that take recipe fields."""
+
+
 def test_mlproject_declares_no_recipe_field():
     """A declared default is always passed, so it would beat a recipe's own value in silence."""
     leaves = {field.name for field in recipe.fields()}
-    entries = [MLPROJECT["entry_points"][name] for name in ("main", "check", "explore", "crossval")]
+    entries = [MLPROJECT["entry_points"][name] for name in _TRAIN]
     assert len(MLPROJECT["entry_points"]) == len(entries) + len({"predict", "submit"})
     for entry in entries:
         assert not leaves & set(entry["parameters"])

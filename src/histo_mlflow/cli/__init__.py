@@ -25,6 +25,7 @@ from histo_mlflow.cli.runs import runs
 from histo_mlflow.cli.serve import serve
 from histo_mlflow.cli.submit import submit
 from histo_mlflow.cli.train import train
+from histo_mlflow.cli.tune import tune
 from histo_mlflow.errors import HistoMlflowError, Interrupted
 
 
@@ -42,6 +43,7 @@ def cli() -> None:
 
 cli.add_command(train)
 cli.add_command(crossval)
+cli.add_command(tune)
 cli.add_command(data)
 cli.add_command(doctor)
 cli.add_command(evaluate)

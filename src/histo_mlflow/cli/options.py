@@ -37,8 +37,10 @@ class RecipeCommand(click.Command):
                 formatter.write_dl(blocks[title])
 
 
-def recipe_options(sections: Collection[str] | None = None) -> Callable[[Command], Command]:
-    """Add an option for each field of the given sections (all of them by default).
+def recipe_options(
+    sections: Collection[str] | None = None, *, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Add an option for each field of the given sections (all of them by default) but some.
 
     Values stay text: the recipe converts and judges them, so that all mistakes are told at once.
     An option that was not given is None and leaves the recipe's own value.
@@ -46,7 +48,7 @@ def recipe_options(sections: Collection[str] | None = None) -> Callable[[Command
 
     def decorate(command: Command) -> Command:
         for field in reversed(fields()):
-            if sections is None or field.section in sections:
+            if (sections is None or field.section in sections) and field.name not in without:
                 command = _option(field)(command)
         return command
 

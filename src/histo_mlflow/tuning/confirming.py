@@ -1,0 +1,246 @@
+"""A search confirmed: its best recipes and the default trained again, judged, the winner trained.
+
+The trainings are the trials of a study of their own in the same storage, so that they survive what
+a search survives. Its name holds a digest of the plan: the same confirmation is gone on with,
+another one is another study.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from histo_mlflow.evaluation import predictions, style
+from histo_mlflow.jobs.development import Development, Developments
+from histo_mlflow.jobs.opening import Child
+from histo_mlflow.jobs.output_folder import replacing
+from histo_mlflow.jobs.ready import Ready
+from histo_mlflow.jobs.run_folder import VAL_PREDICTIONS, RunFolder
+from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.jobs.train import TrainResult, train
+from histo_mlflow.jobs.trainable import parameters_of
+from histo_mlflow.recipe import Recipe, build
+from histo_mlflow.tracking.lifecycle import run_of_key
+from histo_mlflow.tuning import attributes as name
+from histo_mlflow.tuning import confirmation as plans
+from histo_mlflow.tuning._recipe_name import recipe_name
+from histo_mlflow.tuning.conclude import conclude
+from histo_mlflow.tuning.confirm_figure import confirmation as drawn
+from histo_mlflow.tuning.confirm_plan import Plan, confirm_key
+from histo_mlflow.tuning.confirm_report import Confirmation, Outcome
+from histo_mlflow.tuning.confirm_text import mlflow_metrics, render
+from histo_mlflow.tuning.hunt import Site, hunt, showing
+from histo_mlflow.tuning.joining import make_or_join
+from histo_mlflow.tuning.machine_share import whole_machine
+from histo_mlflow.tuning.queue import ending_of
+from histo_mlflow.tuning.space import suggest
+
+REPORT = "confirmation.json"
+WINNER = "winner_recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What a confirmation came to.
+
+    Attributes:
+        judgement: optimism, differences, the winner and why.
+        recipe: the winner's, as a file; None without a winner.
+        winner: its ordinary training, judged on the test split; None without a winner.
+    """
+
+    judgement: Confirmation
+    recipe: Path | None
+    winner: TrainResult | None
+    model_name: str = field(repr=False, default="")
+
+    def text(self) -> str:
+        """What a terminal is shown."""
+        if self.winner is None:
+            return render(self.judgement)
+        tested = "  ".join(f"{metric} {v:.4f}" for metric, v in self.winner.headline().items())
+        promote = f"histo-mlflow promote {self.winner.run_id} --name {self.model_name}"
+        return (
+            f"{render(self.judgement)}\n\n"
+            f"recipe {self.recipe}\n"
+            f"trained by it: run {self.winner.run_id}  best epoch {self.winner.best_epoch}\n"
+            f"test {tested}\n"
+            f"promote it: {promote}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            **self.judgement.to_dict(),
+            "recipe": None if self.recipe is None else str(self.recipe),
+            "winner_run": None if self.winner is None else self.winner.to_dict(),
+        }
+
+
+def confirm_best(
+    site: Site,
+    title: str,
+    key: str,
+    trials: Sequence[FrozenTrial],
+    k: int,
+    n: int,
+    *,
+    ready: Ready,
+) -> Confirmed:
+    """Train the k best trials and the default again n times, judge them, train the winner.
+
+    Args:
+        site: see there.
+        title: name of the search.
+        key: of the search; the winner's run is found by it.
+        trials: of the search.
+        k: how many of the best.
+        n: replicates of each.
+        ready: the base recipe with its data.
+
+    Raises:
+        StudyError: no trial is complete, or n is below 2.
+        SplitError: the development images cannot be divided into n folds.
+        HistoMlflowError: as `train` of the winner.
+        Interrupted: what was trained stays; the same command goes on.
+    """
+    base, axes = site.definition.base(), site.definition.axes()
+    plan = Plan(
+        plans.candidates(
+            trials, k, site.definition.direction, lambda one: suggest(axes, one), base=base
+        ),
+        plans.replicates(site.definition.seed, n, used={base.training.seed, base.split.split_seed}),
+    )
+    data = Developments(talk=Talk(quiet=True))
+    own = data.of(base)
+    divided = [data.of(base, replicate.division) for replicate in plan.replicates]
+    digest = confirm_key(plan)[:8]
+    found = _trained(site, f"{title} confirm {digest}", plan)
+    judged = conclude(
+        plan,
+        _outcomes(site, plans.slots(plan), found),
+        metric=site.definition.metric,
+        direction=site.definition.direction,
+        sizes=[(len(one.train), len(one.val)) for one in divided],
+        costs=[_cost(plans.laid_over(base, one.overrides), own) for one in plan.candidates],
+        search_images=len(own.train),
+        group_kind=ready.prepared.manifest.group_kind,
+    )
+    recipe = _winner_recipe(judged, base, f"{title}-winner")
+    folder = site.folder / "confirmation"
+    _report(site, folder, judged, recipe, title, ready.prepared.manifest.group_kind)
+    if recipe is None:
+        return Confirmed(judged, None, None)
+    winner = _train_winner(site, recipe, f"{title} winner", f"{key}-winner-{digest}")
+    site.parent.set_tags({"histo.study.winner_run": winner.run_id})
+    return Confirmed(judged, folder / WINNER, winner, f"histo-{base.name}")
+
+
+def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
+    joined = make_or_join(
+        site.storage,
+        study_name,
+        site.definition,
+        kind="confirm",
+        experiment=site.experiment,
+    )
+    joined.study.set_user_attr(name.CONFIRM, plan.to_json())
+    joined.study.set_user_attr(name.PARENT, site.parent.run_id)
+    slots = plans.slots(plan)
+    site.talk.say(
+        "confirm",
+        f"{len(plan.candidates)} recipes, {len(plan.replicates)} fresh seeds and group folds: "
+        f"{len(slots)} trainings",
+    )
+    with showing(site, joined.study, ("candidate", "replicate"), wall_seconds=None) as show:
+        return hunt(
+            site,
+            joined.study,
+            trials=len(slots),
+            guesses=[{"candidate": s.candidate, "replicate": s.replicate} for s in slots],
+            wall_seconds=None,
+            on_look=[show],
+        )
+
+
+def _outcomes(
+    site: Site, slots: Sequence[plans.Slot], found: Sequence[FrozenTrial]
+) -> list[Outcome]:
+    """What came of each training; a table of predictions that lies on another machine is None."""
+    outcomes = []
+    for one in found:
+        state, run_id = ending_of(one), one.user_attrs.get(name.RUN_ID)
+        if state is None:
+            continue
+        table = None
+        if run_id is not None and state == "complete":
+            path = RunFolder(site.runs_dir / run_id).results / VAL_PREDICTIONS
+            table = predictions.load(path) if path.is_file() else None
+        value, slot = one.value if state == "complete" else None, slots[one.number]
+        outcomes.append(Outcome(slot.candidate, slot.replicate, state, value, run_id, table))
+    return outcomes
+
+
+def _cost(recipe: Recipe, development: Development) -> tuple[float, float]:
+    """Parameters, and epochs x images x px^2 of one training."""
+    work = recipe.training.epochs * len(development.train) * recipe.pixels.image_px**2
+    return float(parameters_of(recipe, development.classes)), float(work)
+
+
+def _winner_recipe(judged: Confirmation, base: Recipe, called: str) -> Recipe | None:
+    if judged.winner is None:
+        return None
+    raw = plans.laid_over(base, judged.winner.candidate.overrides).model_dump(mode="json")
+    said = f"winner of a confirmed search: {judged.winner.candidate.name}; {judged.reason}"
+    return build({**raw, "name": recipe_name(called), "summary": said}, {}, where=called)
+
+
+def _report(
+    site: Site,
+    folder: Path,
+    judged: Confirmation,
+    recipe: Recipe | None,
+    title: str,
+    group_kind: str,
+) -> None:
+    with replacing(folder) as new:
+        text = json.dumps(judged.to_dict(), indent=2, ensure_ascii=False)
+        (new / REPORT).write_text(text + "\n", encoding="utf-8")
+        (new / "confirmation.txt").write_text(render(judged) + "\n", encoding="utf-8")
+        style.save(
+            drawn(judged, title=f"Study {title}", group_kind=group_kind), new / "confirmation.png"
+        )
+        if recipe is not None:
+            (new / WINNER).write_text(recipe.to_yaml(), encoding="utf-8")
+    for step, metrics in mlflow_metrics(judged).items():
+        site.parent.log_metrics(metrics, step=step)
+    site.parent.log_artifacts(folder, "confirmation")
+
+
+def _train_winner(site: Site, recipe: Recipe, run_name: str, key: str) -> TrainResult:
+    """An ordinary training, gone on with where it was begun: the first look at the test split."""
+    site.talk.say("winner", f"{recipe.name} is trained as any recipe and judged on the test split")
+    found = run_of_key(site.store, site.experiment, key)
+    folder = None if found is None else RunFolder(site.runs_dir / str(found.info.run_id))
+    known = folder is not None and folder.facts() is not None
+    return train(
+        recipe,
+        tracking_uri=site.store.tracking_uri,
+        experiment=site.experiment,
+        run_name=run_name,
+        runs_dir=site.runs_dir,
+        run_dir=folder.path if folder is not None and known else None,
+        child=Child(
+            parent=site.parent.run_id,
+            key=key,
+            tags={"histo.study": site.title, "histo.study.kind": "winner"},
+            plan=whole_machine(site.definition.base(), site.plan),
+            begun=lambda run_id: None,
+        ),
+        talk=site.talk,
+    )

@@ -1,0 +1,120 @@
+"""The loop of the command: looks after its workers until the study is over.
+
+It works on no trial itself, so that nothing a trial does can end the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import sleep
+
+from optuna.trial import FrozenTrial, TrialState
+
+from histo_mlflow.errors import StudyError
+from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.tuning.queue import Queue, Reaped
+from histo_mlflow.tuning.team import Death, Team
+
+LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a study besides its own end.
+
+    Attributes:
+        retries: how often a trial of a dead worker is taken up again.
+        wall_seconds: no trial is begun after so long at work in all; None for no limit.
+    """
+
+    retries: int
+    wall_seconds: float | None
+
+
+def supervise(
+    queue: Queue,
+    team: Team,
+    limits: Limits,
+    *,
+    on_look: Callable[[Sequence[FrozenTrial]], None],
+    on_failed: Callable[[Reaped], None],
+    talk: Talk,
+) -> None:
+    """Keep the team at work until no trial is left, or time is up and the last ones ended.
+
+    Args:
+        queue: of the study.
+        team: not started yet; ended when this returns or raises.
+        limits: see there.
+        on_look: is shown all trials, twice a second.
+        on_failed: is told of trials that lost too many lives.
+        talk: says which trial is taken up again, and why.
+
+    Raises:
+        StudyError: no worker can go on, with what the last one said; or the storage failed.
+        Interrupted: the workers have saved their trials and given them back.
+    """
+    if queue.over():
+        return  # processes take seconds to start
+    errors: list[Death] = []
+    try:
+        team.start()
+        while True:
+            deaths = team.buried()
+            errors += [death for death in deaths if death.code > 0]
+            _bury(queue, team, deaths, limits, on_failed, talk)
+            trials = queue.trials()
+            on_look(trials)
+            if queue.over() or (time_is_up(queue, limits) and not _running(trials)):
+                return
+            lost = sum(death.code <= 0 for death in deaths)
+            if lost and not time_is_up(queue, limits):
+                team.refill(lost, progress=_progress(trials))
+            if errors and not len(team):
+                raise StudyError(_told(errors))
+            sleep(LOOK_SECONDS)
+    finally:
+        _bury(queue, team, team.stop(), limits, on_failed, talk)
+
+
+def time_is_up(queue: Queue, limits: Limits) -> bool:
+    """Whether no further trial is to be begun."""
+    return limits.wall_seconds is not None and queue.active_seconds() >= limits.wall_seconds
+
+
+def _bury(
+    queue: Queue,
+    team: Team,
+    deaths: Sequence[Death],
+    limits: Limits,
+    on_failed: Callable[[Reaped], None],
+    talk: Talk,
+) -> None:
+    """Give back what the dead were at, and those that hang, here or on other machines.
+
+    One that hangs here is killed: it has its hands on the files of the trial.
+    """
+    why = {death.worker: death.why for death in deaths}
+    for reaped in queue.reap(dead=list(why), retries=limits.retries):
+        reason = why.get(reaped.worker.id) if reaped.worker is not None else None
+        what = "is failed" if reaped.ending == "failed" else "will be taken up again"
+        talk.say("worker", f"{reason or reaped.cause}: trial {reaped.number} {what}")
+        if reaped.worker is not None and reason is None:
+            team.end(reaped.worker.id)
+        if reaped.ending == "failed":
+            on_failed(reaped)
+
+
+def _running(trials: Sequence[FrozenTrial]) -> bool:
+    return any(trial.state == TrialState.RUNNING for trial in trials)
+
+
+def _progress(trials: Sequence[FrozenTrial]) -> int:
+    """Epochs reported and trials ended: grows while anything comes of the work."""
+    return sum(len(trial.intermediate_values) + trial.state.is_finished() for trial in trials)
+
+
+def _told(errors: Sequence[Death]) -> str:
+    said = list(dict.fromkeys(death.why for death in errors))
+    return f"no worker can go on: {'; '.join(said)}"

@@ -1,0 +1,216 @@
+"""The worker processes of one command: started, watched, started again when killed, ended.
+
+Where the system can fork safely they come from a server process that has imported everything once,
+so that a worker in the place of a killed one is at work within a second.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from histo_mlflow import files
+from histo_mlflow.errors import StudyError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+STOP_SECONDS = 25.0
+"""A worker that was asked to end saves its trial within this time, or is killed."""
+FRUITLESS = 8
+"""So many deaths in a row without an epoch between them, and no more workers are started."""
+_IMPORTED = ("histo_mlflow.tuning._preloaded",)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker process is told, through a pipe: addresses may hold passwords.
+
+    Attributes:
+        worker: its id.
+        storage: URL of Optuna's storage.
+        study: name in it.
+        tracking_uri: of MLflow's store.
+        runs_dir: the trials' local files go to folders of their runs' ids in here.
+        definition: `Definition.to_json` of the command; what may differ from it in the storage is
+            the command's own, such as the data folder.
+        most_epochs: that a trial can have.
+        plan: device, precision, memory_format and threads of every trial that it begins.
+        started_by: process id of the command, with which it ends.
+    """
+
+    worker: str
+    storage: str
+    study: str
+    tracking_uri: str
+    runs_dir: str
+    definition: str
+    most_epochs: int
+    plan: Mapping[str, Any]
+    started_by: int
+
+    def to_json(self) -> str:
+        """The order as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """Read it back."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker process that is no more.
+
+    Attributes:
+        worker: its id.
+        code: exit code; the negative number of the signal that killed it.
+        said: the last line that it wrote.
+    """
+
+    worker: str
+    code: int
+    said: str
+
+    @property
+    def why(self) -> str:
+        """In a few words."""
+        if self.code < 0:
+            return f"a worker was killed by {signal.Signals(-self.code).name}"
+        return self.said or f"a worker ended with exit code {self.code}"
+
+
+@dataclass
+class _Member:
+    worker: str
+    place: int
+    process: BaseProcess
+    log: Path
+
+
+@dataclass
+class Team:
+    """The worker processes of this command.
+
+    Attributes:
+        size: how many there are to be.
+        order: what all are told; `worker` is another for each, and so is the plan's device where
+            there are several.
+        devices: of the workers, in turn.
+        logs: what each writes is kept in here until it ended well.
+        program: what each runs with its order and the path of its log; None: `worker.main`.
+    """
+
+    size: int
+    order: Order
+    devices: Sequence[str]
+    logs: Path
+    program: Callable[[str, str], None] | None = None
+    _members: list[_Member] = field(default_factory=list)
+    _fruitless: int = 0
+    _progress: int = 0
+
+    def start(self) -> None:
+        """Start every worker."""
+        files.make_folder(self.logs)
+        for place in range(self.size):
+            self._members.append(self._started(place))
+
+    def __len__(self) -> int:
+        """How many are alive."""
+        return len(self._members)
+
+    def buried(self) -> list[Death]:
+        """Workers that ended since the last call."""
+        ended = [member for member in self._members if member.process.exitcode is not None]
+        self._members = [member for member in self._members if member not in ended]
+        return [_death(member) for member in ended]
+
+    def end(self, worker: str) -> None:
+        """Kill a worker that is not heard of any more; nothing where it is none of this team."""
+        for member in self._members:
+            if member.worker == worker:
+                member.process.kill()
+
+    def refill(self, lost: int, *, progress: int) -> None:
+        """Start workers in the place of some that were killed.
+
+        Args:
+            lost: how many.
+            progress: of the study, in epochs; grows while anything comes of it.
+
+        Raises:
+            StudyError: worker after worker was killed and nothing came of any.
+        """
+        self._fruitless = self._fruitless + lost if progress <= self._progress else lost
+        self._progress = max(progress, self._progress)
+        if self._fruitless > FRUITLESS:
+            raise StudyError(
+                f"{self._fruitless} worker processes were killed one after the other before one "
+                f"of them ended an epoch (is memory short with {self.size} at once?); what they "
+                f"said is in {self.logs}"
+            )
+        taken = {member.place for member in self._members}
+        free = [place for place in range(self.size) if place not in taken]
+        for place in free[:lost]:
+            self._members.append(self._started(place))
+
+    def stop(self) -> list[Death]:
+        """Ask all to save their trials and end; kill those that do not."""
+        for member in self._members:
+            member.process.terminate()
+        deadline = monotonic() + STOP_SECONDS
+        while any(m.process.exitcode is None for m in self._members) and monotonic() < deadline:
+            sleep(0.05)
+        for member in self._members:
+            if member.process.exitcode is None:
+                member.process.kill()
+        ended, self._members = self._members, []
+        return [_death(member) for member in ended]
+
+    def _started(self, place: int) -> _Member:
+        from histo_mlflow.tuning.worker import main
+
+        worker = uuid.uuid4().hex[:12]
+        plan = {**self.order.plan, "device": self.devices[place % len(self.devices)]}
+        order = replace(self.order, worker=worker, plan=plan, started_by=os.getpid())
+        log = self.logs / f"worker-{worker}.log"
+        process = _context().Process(
+            target=self.program or main,
+            args=(order.to_json(), str(log)),
+            name=f"worker {worker}",
+            daemon=True,
+        )
+        process.start()
+        return _Member(worker, place, process, log)
+
+
+def _context() -> Any:
+    """How processes are made: forked from a server that has the imports, or anew."""
+    if not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_IMPORTED))
+    return context
+
+
+def _death(member: _Member) -> Death:
+    member.process.join()
+    code = int(member.process.exitcode or 0)
+    lines: list[str] = []
+    if member.log.is_file():
+        lines = member.log.read_text("utf-8", errors="replace").strip().splitlines()
+    if code <= 0:
+        member.log.unlink(missing_ok=True)
+    said = lines[-1] if lines else ""
+    return Death(member.worker, code, said.removeprefix("histo-mlflow: "))

@@ -1,0 +1,128 @@
+"""Whoever gives the same command works on the same study; another one is refused."""
+
+import threading
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from histo_mlflow.errors import StudyError
+from histo_mlflow.tuning import attributes, joining
+from histo_mlflow.tuning.definition import Definition
+from histo_mlflow.tuning.joining import find, make_or_join
+from histo_mlflow.tuning.study_file import load_study
+
+
+@pytest.fixture
+def definition():
+    return Definition.of(load_study("demo"), data="d1")
+
+
+@pytest.fixture
+def join(open_kind, request):
+    storage = open_kind("sqlite").storage
+
+    def joined(definition, experiment="e"):
+        return make_or_join(
+            storage, request.node.name, definition, kind="search", experiment=experiment
+        )
+
+    return joined
+
+
+@pytest.fixture
+def made(open_kind, request):
+    """The study as its maker leaves it that is killed at once."""
+    return optuna.create_study(
+        study_name=request.node.name,
+        storage=open_kind("sqlite").storage,
+        direction="maximize",
+    )
+
+
+def test_the_first_makes_the_study_and_the_second_joins_it(join, definition):
+    first, second = join(definition), join(definition, experiment="another")
+
+    assert (first.new, second.new) == (True, False)
+    assert first.key == second.key
+    assert second.study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert second.study.user_attrs[attributes.EXPERIMENT] == "e"
+    assert second.study.user_attrs[attributes.KIND] == "search"
+    assert Definition.from_json(second.study.user_attrs[attributes.DEFINITION]) == definition
+    assert second.told == ()
+
+
+def narrower(definition):
+    lr = {**definition.space["lr"], "high": 1e-3}
+    return {"space": {**definition.space, "lr": lr}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (narrower, "space.lr: high was 0.03, 0.001 is given"),
+        (lambda d: {"metric": "val/accuracy"}, "metric was val/auc, val/accuracy is given"),
+        (lambda d: {"direction": "minimize"}, "direction was maximize, minimize is given"),
+        (lambda d: {"folds": 5}, "folds was unset, 5 is given"),
+        (lambda d: {"data": "d2"}, "the images or their division"),
+        (lambda d: {"recipe": {**d.recipe, "epochs": 9}}, "epochs was 6, 9 is given"),
+    ],
+    ids=["space", "metric", "direction", "folds", "data", "recipe"],
+)
+def test_another_study_of_the_same_name_is_refused_naming_the_difference(
+    change, said, join, definition
+):
+    joined = join(definition)
+    with pytest.raises(StudyError, match="was begun otherwise") as caught:
+        join(replace(definition, **change(definition)))
+
+    assert said in str(caught.value)
+    assert "--name" in str(caught.value)
+    assert joined.study.user_attrs[attributes.DEFINITION] == definition.to_json()
+
+
+def test_what_may_differ_is_told_and_does_not_keep_anybody_from_joining(join, definition):
+    join(definition)
+    joined = join(replace(definition, retries=7))
+
+    assert joined.told == ("retries was 2, 7 is given",)
+
+
+def test_a_study_of_another_program_is_refused(join, made, definition):
+    made.add_trial(optuna.trial.create_trial(value=1.0))
+
+    with pytest.raises(StudyError, match="another program made it"):
+        join(definition)
+
+
+def test_a_study_whose_maker_was_killed_before_it_said_what_it_is_is_made_again(
+    join, made, definition, monkeypatch
+):
+    monkeypatch.setattr(joining, "MAKING_SECONDS", 0.1)
+    joined, again = join(definition), join(definition)
+
+    assert (joined.new, again.new) == (True, False)
+    assert joined.key == again.key
+
+
+def test_a_maker_that_is_just_writing_is_waited_for(join, made, definition):
+    def write():
+        joining._write(made, definition, "the key", kind="search", experiment="e")
+
+    later = threading.Timer(0.3, write)
+    later.start()
+    joined = join(definition)
+    later.join()
+
+    assert (joined.key, joined.new) == ("the key", False)
+
+
+def test_a_study_that_is_not_there_is_not_found_and_not_made(open_kind, definition, join):
+    storage = open_kind("sqlite").storage
+    missing = find(storage, "none of that name")
+    joined = join(definition)
+    found = find(storage, joined.study.study_name)
+
+    assert missing is None
+    assert found.user_attrs[attributes.KEY] == joined.key
+    assert "none of that name" not in optuna.get_all_study_names(storage)

@@ -1,0 +1,139 @@
+"""Worker processes of one command: real ones, which do next to nothing."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+import fake_workers
+import queue_workers
+from histo_mlflow.errors import StudyError
+from histo_mlflow.tuning import team as teams
+from histo_mlflow.tuning.team import FRUITLESS, Death, Order, Team
+
+
+@pytest.fixture
+def form(monkeypatch, tmp_path):
+    """Teams from the fork server of the queue's tests; whatever is left of them is killed."""
+    monkeypatch.setattr(teams, "_context", lambda: queue_workers.CONTEXT)
+    made = []
+
+    def formed(program, size=1, devices=("cpu",)):
+        order = Order(
+            worker="",
+            storage="sqlite:///s.db",
+            study="s",
+            tracking_uri="sqlite:///m.db",
+            runs_dir=str(tmp_path),
+            definition="{}",
+            most_epochs=3,
+            plan={"device": "cpu", "threads": 1},
+            started_by=0,
+        )
+        made.append(Team(size, order, list(devices), tmp_path / "logs", program))
+        return made[-1]
+
+    yield formed
+    for team in made:
+        for member in team._members:
+            member.process.kill()
+            member.process.join()
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def logs(tmp_path):
+    return sorted((tmp_path / "logs").glob("*.log"))
+
+
+def test_each_worker_has_its_own_id_and_the_devices_are_given_in_turn(form, tmp_path):
+    team = form(fake_workers.note_order, size=3, devices=["cuda:0", "cuda:1"])
+    team.start()
+    until(lambda: len(logs(tmp_path)) == 3)
+    orders = [Order.from_json(path.read_text()) for path in tmp_path.iterdir() if path.is_file()]
+
+    assert len(team) == 3
+    assert sorted(order.plan["device"] for order in orders) == ["cuda:0", "cuda:0", "cuda:1"]
+    assert len({order.worker for order in orders}) == 3
+    assert {order.started_by for order in orders} == {os.getpid()}
+    assert {order.plan["threads"] for order in orders} == {1}
+
+
+def test_a_killed_worker_is_told_of_once_and_its_place_and_device_are_filled(form, tmp_path):
+    team = form(fake_workers.note_order, size=2, devices=["cuda:0", "cuda:1"])
+    team.start()
+    until(lambda: len(logs(tmp_path)) == 2)
+    killed = team._members[1]
+    os.kill(killed.process.pid, signal.SIGKILL)
+    (death,) = until(team.buried)
+    again = team.buried()
+    team.refill(1, progress=1)
+    (new,) = [member for member in team._members if member.place == 1]
+
+    assert death == Death(killed.worker, -signal.SIGKILL, "at work")
+    assert death.why == "a worker was killed by SIGKILL"
+    assert (again, len(team)) == ([], 2)
+    assert new.worker != killed.worker
+    order = until(lambda: (tmp_path / new.worker).exists() and (tmp_path / new.worker).read_text())
+    assert json.loads(order)["plan"]["device"] == "cuda:1"
+
+
+def test_a_worker_that_failed_is_told_with_its_last_line_and_its_log_is_kept(form, tmp_path):
+    team = form(fake_workers.fail)
+    team.start()
+    (death,) = until(team.buried)
+
+    assert (death.code, death.why) == (1, "the disk is full")
+    assert [path.read_text().splitlines()[0] for path in logs(tmp_path)] == ["a warning"]
+
+
+def test_a_worker_that_ended_well_leaves_no_log(form, tmp_path):
+    team = form(fake_workers.end_well)
+    team.start()
+    (death,) = until(team.buried)
+
+    assert (death.code, logs(tmp_path)) == (0, [])
+
+
+def test_one_that_says_nothing_is_told_with_its_exit_code():
+    assert Death("w", 3, "").why == "a worker ended with exit code 3"
+
+
+def test_no_worker_is_started_when_one_after_the_other_died_without_an_epoch(form):
+    team = form(fake_workers.sleep, size=0)
+    for _ in range(FRUITLESS):
+        team.refill(1, progress=0)
+
+    with pytest.raises(StudyError, match="9 worker processes were killed one after the other"):
+        team.refill(1, progress=0)
+
+
+def test_an_epoch_between_two_deaths_begins_the_count_anew(form):
+    team = form(fake_workers.sleep, size=0)
+    for progress in range(1, 3 * FRUITLESS):
+        team.refill(1, progress=progress)
+    for _ in range(FRUITLESS - 1):
+        team.refill(1, progress=progress)
+
+    with pytest.raises(StudyError, match="before one of them ended an epoch"):
+        team.refill(1, progress=progress)
+
+
+def test_stop_asks_workers_to_end_and_kills_those_that_do_not(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(teams, "STOP_SECONDS", 0.5)
+    obedient, deaf = form(fake_workers.sleep), form(fake_workers.sleep_through_sigterm)
+    obedient.start()
+    deaf.start()
+    until(lambda: any(path.read_text() for path in logs(tmp_path)))
+    codes = [death.code for team in (obedient, deaf) for death in team.stop()]
+
+    assert codes == [-signal.SIGTERM, -signal.SIGKILL]
+    assert (len(obedient), len(deaf)) == (0, 0)
