@@ -1,0 +1,211 @@
+"""Real studies whose processes are killed, interrupted and stopped: nothing is lost or doubled."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from histo_mlflow.tuning import attributes
+from histo_mlflow.tuning.queue import Lease
+from tuned_studies import (
+    assert_whole,
+    read,
+    still,
+    trials_in,
+    wait_until,
+    workers_of,
+    write_study,
+)
+
+pytestmark = pytest.mark.slow
+
+KILLS = 20
+
+
+def tuned(study, store_uri, *, workers, quiet=True):
+    return (
+        *("tune", "--study", study, "--workers", str(workers), "--doctor", "off"),
+        *("--tracking-uri", store_uri, *(("--quiet",) if quiet else ())),
+    )
+
+
+def steps(trials):
+    return sum(len(trial.intermediate_values) + trial.state.is_finished() for trial in trials)
+
+
+def running(trials):
+    return [trial for trial in trials if trial.state == TrialState.RUNNING]
+
+
+def at_work(trials):
+    """Trials that somebody holds and has trained an epoch of."""
+    return [
+        trial
+        for trial in running(trials)
+        if trial.intermediate_values and Lease.of(trial.user_attrs) is not None
+    ]
+
+
+def pid_of(trial):
+    return Lease.of(trial.user_attrs).worker.pid
+
+
+def is_over(process):
+    try:
+        return psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_workers_lose_nothing_and_count_nothing_twice(start, store_uri, tmp_path):
+    """One random worker at a time is killed, at a random moment after something came of it all."""
+    budget, chance = 12, random.Random(int(os.environ.get("KILL_SEED", "0")))
+    study = write_study(tmp_path, trials=budget, epochs=8, retries=KILLS, images=160)
+    process = start(*tuned(study, store_uri, workers=3))
+    kills, known = 0, 0
+    begun = time.monotonic()
+    while kills < KILLS and not is_over(process):
+        if (now := steps(trials_in(tmp_path))) <= known:
+            time.sleep(0.05)
+            continue
+        time.sleep(chance.uniform(0.0, 0.8))
+        if alive := workers_of(process.pid):
+            chance.choice(alive).kill()
+            kills, known = kills + 1, now
+    ended = process.wait()
+
+    assert ended.code == 0, ended.said
+    told = read(tmp_path, store_uri)
+    takes = sum(trial.user_attrs[attributes.TAKES] for trial in told.trials)
+    lost = sum(trial.user_attrs.get(attributes.LIVES_LOST, 0) for trial in told.trials)
+    print(
+        f"{kills} kills in {time.monotonic() - begun:.0f} s: {takes} takes of {budget} trials, "
+        f"{lost} lives lost; {', '.join(told.endings())}"
+    )
+    assert kills == KILLS
+    assert_whole(told, budget)
+    assert set(told.endings()) <= {"complete", "pruned"}
+    assert KILLS / 2 < lost <= KILLS
+    assert takes >= budget + lost
+    complete = [trial for trial in told.trials if trial.state == TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: (-trial.value, trial.number))[:2]
+    assert told.with_checkpoints() == {trial.number for trial in best}
+    tags = told.parent.data.tags
+    assert tags["histo.study.best_run"] == best[0].user_attrs[attributes.RUN_ID]
+
+
+def test_a_trial_without_retries_fails_with_its_worker_and_the_others_go_on(
+    start, store_uri, tmp_path
+):
+    study = write_study(tmp_path, trials=3, epochs=6, retries=0)
+    process = start(*tuned(study, store_uri, workers=2))
+    wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
+    killed = at_work(trials_in(tmp_path))[0]
+    os.kill(pid_of(killed), signal.SIGKILL)
+    ended = process.wait()
+
+    assert ended.code == 0, ended.said
+    told = read(tmp_path, store_uri)
+    assert_whole(told, 3)
+    failed = [number for number, state in enumerate(told.endings()) if state == "failed"]
+    assert failed == [killed.number]
+    child = told.child(killed.number)
+    assert (child.info.status, child.data.tags["histo.ending"]) == ("FAILED", "failed")
+    assert "its worker died once" in child.data.tags["histo.cause"]
+    assert killed.number not in told.with_checkpoints()
+
+
+@pytest.mark.timeout(600)
+def test_the_same_command_goes_on_after_ctrl_c_and_after_a_kill_of_the_command(
+    start, store_uri, tmp_path
+):
+    """Its workers end with it, with their trials saved and given back."""
+    study = write_study(tmp_path, trials=5, epochs=8, retries=0)
+    command = tuned(study, store_uri, workers=2, quiet=False)
+
+    interrupted = start(*command)
+    wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
+    workers = workers_of(interrupted.pid)
+    os.killpg(interrupted.pid, signal.SIGINT)
+    ended = interrupted.wait()
+    assert ended.code == 130, ended.said
+    assert ended.sentence == "ended by SIGINT"
+    assert "go on: histo-mlflow tune --study" in ended.said
+    assert still(workers) == []
+    told = read(tmp_path, store_uri)
+    assert running(told.trials) == []
+    assert (told.parent.info.status, told.parent.data.tags["histo.ending"]) == (
+        "KILLED",
+        "interrupted",
+    )
+    assert not [n for n, runs in told.children.items() if runs[0].info.status == "RUNNING"]
+    done = steps(told.trials)
+
+    killed = start(*command)
+    wait_until(lambda: steps(trials_in(tmp_path)) > done and at_work(trials_in(tmp_path)), "more")
+    workers = workers_of(killed.pid)
+    assert len(workers) == 2
+    os.kill(killed.pid, signal.SIGKILL)
+    moment = time.monotonic()
+    wait_until(lambda: not still(workers), "the workers end by themselves", 30.0)
+    print(f"workers ended {time.monotonic() - moment:.1f} s after the command was killed")
+    killed.wait()
+    told = read(tmp_path, store_uri)
+    assert running(told.trials) == []
+    assert not [n for n, runs in told.children.items() if runs[0].info.status == "RUNNING"]
+
+    finished = start(*command).wait()
+    assert finished.code == 0, finished.said
+    told = read(tmp_path, store_uri)
+    assert_whole(told, 5)
+    # No life was lost, or with no retries a trial would have failed.
+    assert set(told.endings()) <= {"complete", "pruned"}
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_hangs_is_ended_and_its_trial_taken_up_again(store_uri, tmp_path):
+    """With leases that are stale after seconds: see `impatient_tune.py`."""
+    study = write_study(tmp_path, trials=3, epochs=8, retries=5)
+    program = Path(__file__).parent / "impatient_tune.py"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, program, *tuned(study, store_uri, workers=2, quiet=False)],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    said = (tmp_path / "log").read_text
+    try:
+        wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
+        held = at_work(trials_in(tmp_path))[0]
+        stopped = psutil.Process(pid_of(held))
+        stopped.suspend()
+
+        def taken() -> bool:
+            return trials_in(tmp_path)[held.number].user_attrs[attributes.TAKES] > 1
+
+        wait_until(taken, said(), 60.0)
+        assert process.wait(120) == 0, said()
+        assert not stopped.is_running()
+    finally:
+        if process.poll() is None:
+            for one in psutil.Process(process.pid).children(recursive=True):
+                one.kill()
+            process.kill()
+            process.wait()
+
+    told = read(tmp_path, store_uri)
+    assert f"trial {held.number} will be taken up again" in said()
+    assert "Traceback" not in said()
+    assert_whole(told, 3)
+    assert told.trials[held.number].user_attrs[attributes.LIVES_LOST] == 1
+    assert set(told.endings()) <= {"complete", "pruned"}
