@@ -29,6 +29,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pytest  # noqa: E402
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal in groups where `--dist=loadgroup` asks for it; see `dealing`."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    import dealing
+
+    return dealing.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process that such tests are dealt to, put them in the order of dealing."""
+    if config.getoption("loadgroup", default=False):
+        import dealing
+
+        items.sort(key=dealing.turn)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache folder of this test session, fresh and thrown away."""

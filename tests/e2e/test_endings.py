@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("blank_pictures")]
 
 SMALL = (
     *("--model", "test_resnet", "--no-pictures"),

@@ -4,12 +4,13 @@ Starting Python, torch and mlflow takes seconds, a fork none. A request is a lin
 
     {"arguments": [...], "cwd": "...", "environment": {...}, "log": "...", "moment": "step:3",
      "signals": [[2, 0.0], [15, 0.2]], "hang": 0.0, "fill": null,
-     "poison": false}
+     "poison": false, "blank": false}
 
 and is answered with {"pid": ...}; {"wait": pid} with its exit code and when it ended. The child is
 a session of its own, runs `histo_mlflow.cli.main` and ends as any process does. At the `moment` it
 notes the time in `<log>.moment`, then sends itself the signals, each after its pause; or it writes
-into the file `fill` until the disk is full, or `poison`s the loss of that step.
+into the file `fill` until the disk is full, or `poison`s the loss of that step. Where pictures are
+to be `blank`, a few bytes are written where each would be.
 """
 
 import json
@@ -99,6 +100,10 @@ def fill(path):
     os.close(descriptor)
 
 
+def blank(figure, path, **options):
+    Path(path).write_bytes(b"a picture")
+
+
 def send(request):
     if request["fill"]:
         fill(request["fill"])
@@ -125,6 +130,10 @@ def become(request):
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if request["blank"]:
+        from matplotlib.figure import Figure
+
+        Figure.savefig = blank
     if request.get("moment"):
         at(request["moment"], poisoned if request["poison"] else lambda: send(request))
     sys.argv = ["histo-mlflow", *request["arguments"]]
