@@ -1,7 +1,7 @@
 """Every mistake of the sources is made on purpose and caught; the shipped recipes are sound."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -211,7 +211,7 @@ class Misled(Prepared):
 
     @classmethod
     def of(cls, prepared, change):
-        twin = cls(**vars(prepared))
+        twin = cls(**{field.name: getattr(prepared, field.name) for field in fields(prepared)})
         object.__setattr__(twin, "change", change)
         return twin
 

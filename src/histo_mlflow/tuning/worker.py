@@ -33,7 +33,10 @@ def main(order: str, log: str) -> None:
     with Path(log).open("w", encoding="utf-8") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    # Line by line, so that the last line is what was said last.
+    sys.stdout = sys.stderr = os.fdopen(
+        os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace"
+    )
     try:
         work(Order.from_json(order))
     except Interrupted:
