@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from histo_mlflow import files
+from histo_mlflow.data.findings import counted
 from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs import doctor
 from histo_mlflow.jobs.closing import close_orphan
@@ -215,8 +216,8 @@ def _greet(joined: Joined, site: Site, limit: int | None) -> None:
     say = site.talk.say
     say(
         "study",
-        f"{joined.study.study_name}: {budget}{gone_on}; {site.workers} workers of "
-        f"{site.plan['threads']} threads; {site.opened.shown_url}",
+        f"{joined.study.study_name}: {budget}{gone_on}; {counted(site.workers, 'worker')} of "
+        f"{counted(site.plan['threads'], 'thread')}; {site.opened.shown_url}",
     )
     for told in joined.told:
         say("changed", told)
