@@ -16,19 +16,17 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from histo_mlflow.evaluation import predictions, style
-from histo_mlflow.jobs.development import Development, Developments
+from histo_mlflow.jobs.development import Development, develop, develop_fold
 from histo_mlflow.jobs.opening import Child
 from histo_mlflow.jobs.output_folder import replacing
 from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.run_folder import VAL_PREDICTIONS, RunFolder
-from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.jobs.train import TrainResult, train
 from histo_mlflow.jobs.trainable import parameters_of
-from histo_mlflow.recipe import Recipe, build
+from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.lifecycle import run_of_key
 from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning import confirmation as plans
-from histo_mlflow.tuning._recipe_name import recipe_name
 from histo_mlflow.tuning.conclude import conclude
 from histo_mlflow.tuning.confirm_figure import confirmation as drawn
 from histo_mlflow.tuning.confirm_plan import Plan, confirm_key
@@ -38,7 +36,7 @@ from histo_mlflow.tuning.hunt import Site, hunt, showing
 from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.machine_share import whole_machine
 from histo_mlflow.tuning.queue import ending_of
-from histo_mlflow.tuning.space import suggest
+from histo_mlflow.tuning.space import suggest, trial_recipe
 
 REPORT = "confirmation.json"
 WINNER = "winner_recipe.yaml"
@@ -116,9 +114,8 @@ def confirm_best(
         ),
         plans.replicates(site.definition.seed, n, used={base.training.seed, base.split.split_seed}),
     )
-    data = Developments(talk=Talk(quiet=True))
-    own = data.of(base)
-    divided = [data.of(base, replicate.division) for replicate in plan.replicates]
+    own = develop(ready.prepared)
+    divided = [develop_fold(ready.prepared, one.division) for one in plan.replicates]
     digest = confirm_key(plan)[:8]
     found = _trained(site, f"{title} confirm {digest}", plan)
     judged = conclude(
@@ -195,9 +192,10 @@ def _cost(recipe: Recipe, development: Development) -> tuple[float, float]:
 def _winner_recipe(judged: Confirmation, base: Recipe, called: str) -> Recipe | None:
     if judged.winner is None:
         return None
-    raw = plans.laid_over(base, judged.winner.candidate.overrides).model_dump(mode="json")
-    said = f"winner of a confirmed search: {judged.winner.candidate.name}; {judged.reason}"
-    return build({**raw, "name": recipe_name(called), "summary": said}, {}, where=called)
+    winner = judged.winner.candidate
+    said = f"winner of a confirmed search: {winner.name}; {judged.reason}"
+    recipe = trial_recipe(base, winner.overrides, name=called)
+    return recipe.model_copy(update={"summary": said})
 
 
 def _report(

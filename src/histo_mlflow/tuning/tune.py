@@ -18,7 +18,7 @@ from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs import doctor
 from histo_mlflow.jobs.closing import close_orphan
 from histo_mlflow.jobs.development import develop
-from histo_mlflow.jobs.parent import ending_with_parent
+from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
@@ -117,9 +117,7 @@ def tune(
         signals = stack.enter_context(ending_by_signal())
         store = connect(tracking_uri)
         stack.push(lambda _, error, __: close_orphan(store, error))
-        stack.enter_context(
-            ending_with_parent(lambda: setattr(signals, "why", "the `mlflow run` is gone"))
-        )
+        stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
         opened = open_storage(storage, tracking_uri=store.tracking_uri)
         title = study_name or file.name
         refuse_other(opened.storage, title, Definition.of(file))
