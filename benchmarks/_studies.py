@@ -18,7 +18,6 @@ from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.joining import make_or_join
-from histo_mlflow.tuning.machine_share import decided
 from histo_mlflow.tuning.parent_run import open_parent
 from histo_mlflow.tuning.queue import Queue, Worker
 from histo_mlflow.tuning.space import fixed_params
@@ -63,7 +62,7 @@ def opened(file: StudyFile, title: str, folder: Path, store: Store) -> Iterator[
         runs_dir=str(folder / "runs"),
         definition=definition.to_json(),
         most_epochs=file.most_epochs,
-        plan=decided(settle(file.base())),
+        plan=settle(file.base()).decided(),
         started_by=os.getpid(),
     )
     with parent, ending_by_signal() as signals:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from histo_mlflow import device, probe
-from histo_mlflow.device import device_facts, plan_device
+from histo_mlflow.device import DevicePlan, device_facts, plan_device
 from histo_mlflow.errors import DeviceError
 
 
@@ -263,3 +263,21 @@ def test_freed_memory_is_kept_where_the_c_library_can() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")
+
+
+def test_a_plan_says_what_makes_it_again():
+    plan = DevicePlan(
+        device="cpu",
+        precision="fp32",
+        channels_last=True,
+        threads=2,
+        pin_memory=False,
+        reasons=(),
+    )
+
+    assert plan.decided() == {
+        "device": "cpu",
+        "precision": "fp32",
+        "memory_format": "channels_last",
+        "threads": 2,
+    }

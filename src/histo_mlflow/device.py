@@ -61,6 +61,15 @@ class DevicePlan:
         """The layout of model and images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    def decided(self) -> dict[str, str | int]:
+        """What `plan_device` takes to make this plan again, without measuring."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "memory_format": "channels_last" if self.channels_last else "contiguous",
+            "threads": self.threads,
+        }
+
     def told(self) -> str:
         """The plan as one line: "cpu, 2 threads (no CUDA, no MPS); bf16, 1.67x as fast ..."."""
         device, *switches = self.reasons

@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from histo_mlflow.device import DevicePlan
 from histo_mlflow.errors import StudyError
 from histo_mlflow.recipe import load
 from histo_mlflow.tuning import machine_share
 from histo_mlflow.tuning.machine_share import (
-    decided,
     devices_of,
     how_many,
     whole_machine,
@@ -80,24 +78,6 @@ def test_only_a_recipe_that_names_no_gpu_gets_all(machine):
     assert devices_of(load("demo"), "cuda") == ["cuda:0", "cuda:1"]
     assert devices_of(load("demo", {"device": "cuda:1"}), "cuda:1") == ["cuda:1"]
     assert devices_of(load("demo", {"device": "cpu"}), "cpu") == ["cpu"]
-
-
-def test_what_is_decided_for_all_trials_is_taken_from_the_plan():
-    plan = DevicePlan(
-        device="cpu",
-        precision="fp32",
-        channels_last=True,
-        threads=2,
-        pin_memory=False,
-        reasons=(),
-    )
-
-    assert decided(plan) == {
-        "device": "cpu",
-        "precision": "fp32",
-        "memory_format": "channels_last",
-        "threads": 2,
-    }
 
 
 @pytest.mark.parametrize(("named", "threads"), [(0, 8), (3, 1)])

@@ -77,14 +77,8 @@ def found_or_begun(
     if begun is not None and facts is not None and facts.run_id is not None:
         return begun, facts, None
     if facts is None:
-        decided = {
-            "device": plan.device,
-            "precision": plan.precision,
-            "memory_format": "channels_last" if plan.channels_last else "contiguous",
-            "threads": plan.threads,
-        }
         key = uuid.uuid4().hex if child is None else child.key
-        facts = RunFacts(key, None, store.shown_uri, experiment, decided, machine(plan))
+        facts = RunFacts(key, None, store.shown_uri, experiment, plan.decided(), machine(plan))
         if begun is not None:
             _note(begun, facts, recipe)
     found, continued = find_or_make(

@@ -32,11 +32,11 @@ from histo_mlflow.tuning.confirm_figure import confirmation as drawn
 from histo_mlflow.tuning.confirm_plan import Plan, confirm_key
 from histo_mlflow.tuning.confirm_report import Confirmation, Outcome
 from histo_mlflow.tuning.confirm_text import mlflow_metrics, render
-from histo_mlflow.tuning.hunt import Site, hunt, showing
 from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.machine_share import whole_machine
 from histo_mlflow.tuning.queue import ending_of
 from histo_mlflow.tuning.space import suggest, trial_recipe
+from histo_mlflow.tuning.work_on import Site, showing, work_on
 
 REPORT = "confirmation.json"
 WINNER = "winner_recipe.yaml"
@@ -155,7 +155,7 @@ def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
         f"{len(slots)} trainings",
     )
     with showing(site, joined.study, ("candidate", "replicate"), wall_seconds=None) as show:
-        return hunt(
+        return work_on(
             site,
             joined.study,
             trials=len(slots),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from histo_mlflow.device import DevicePlan, available_cores
+from histo_mlflow.device import available_cores
 from histo_mlflow.errors import StudyError
 from histo_mlflow.recipe import Recipe, build
 
@@ -52,16 +52,6 @@ def whole_machine(base: Recipe, plan: Mapping[str, Any]) -> dict[str, Any]:
     if base.machine.threads or os.environ.get("OMP_NUM_THREADS"):
         return dict(plan)
     return {**plan, "threads": available_cores()}
-
-
-def decided(plan: DevicePlan) -> dict[str, Any]:
-    """What of a plan is decided once for all trials, as `jobs.opening.Child` takes it."""
-    return {
-        "device": plan.device,
-        "precision": plan.precision,
-        "memory_format": "channels_last" if plan.channels_last else "contiguous",
-        "threads": plan.threads,
-    }
 
 
 def devices_of(base: Recipe, device: str) -> list[str]:

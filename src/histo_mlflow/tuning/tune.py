@@ -29,15 +29,15 @@ from histo_mlflow.training.doctor import DoctorLevel
 from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.confirming import Confirmed, confirm_best
 from histo_mlflow.tuning.definition import Definition
-from histo_mlflow.tuning.hunt import Site, searched
 from histo_mlflow.tuning.joining import Joined, make_or_join, refuse_other
-from histo_mlflow.tuning.machine_share import decided, devices_of, how_many, with_threads
+from histo_mlflow.tuning.machine_share import devices_of, how_many, with_threads
 from histo_mlflow.tuning.parent_report import write_report
 from histo_mlflow.tuning.parent_run import open_command, open_parent
 from histo_mlflow.tuning.space import suggest, trial_recipe
 from histo_mlflow.tuning.storage import DEFAULT_URL, open_storage
 from histo_mlflow.tuning.study_file import StudyFile
 from histo_mlflow.tuning.summary import summary_text
+from histo_mlflow.tuning.work_on import Site, searched
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def tune(
             most_epochs=file.most_epochs,
             runs_dir=Path(runs_dir),
             folder=Path(runs_dir) / parent.run_id,
-            plan=decided(ready.plan),
+            plan=ready.plan.decided(),
             devices=devices_of(base, ready.plan.device),
             workers=size,
             talk=talk,

@@ -7,8 +7,8 @@ import pytest
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.hunt import close_lost
 from histo_mlflow.tuning.queue import Reaped
+from histo_mlflow.tuning.work_on import close_lost
 
 LOST = Reaped(
     number=3,

@@ -79,7 +79,7 @@ class Site:
         return Queue(study, self.storage, Worker.here())
 
 
-def hunt(
+def work_on(
     site: Site,
     study: optuna.Study,
     *,
@@ -149,7 +149,7 @@ def searched(site: Site, study: optuna.Study, file: StudyFile) -> list[FrozenTri
     """
     axes = tuple(site.definition.space)
     with showing(site, study, axes, wall_seconds=file.wall_time) as show:
-        return hunt(
+        return work_on(
             site,
             study,
             trials=file.slots,
