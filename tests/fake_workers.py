@@ -28,6 +28,16 @@ def sleep(order: str, log: str) -> None:
     time.sleep(60)
 
 
+def beat(order: str, log: str) -> None:
+    """At work for as long as it is let, with signs of life."""
+    from histo_mlflow.tuning import _pulse
+
+    _pulse.BEAT_SECONDS = 0.05
+    Path(log).write_text("at work\n")
+    with _pulse.beating(Path(log)):
+        time.sleep(60)
+
+
 def sleep_through_sigterm(order: str, log: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(log).write_text("deaf\n")

@@ -68,7 +68,8 @@ def is_over(process):
 def test_twenty_kills_of_workers_lose_nothing_and_count_nothing_twice(start, store_uri, tmp_path):
     """One random worker at a time is killed, at a random moment after something came of it all."""
     budget, chance = 12, random.Random(int(os.environ.get("KILL_SEED", "0")))
-    study = write_study(tmp_path, trials=budget, epochs=8, retries=KILLS, images=160)
+    # Long enough for all the kills, also where most trials are pruned.
+    study = write_study(tmp_path, trials=budget, epochs=16, retries=KILLS, images=160)
     process = start(*tuned(study, store_uri, workers=3))
     kills, known = 0, 0
     begun = time.monotonic()
@@ -76,7 +77,7 @@ def test_twenty_kills_of_workers_lose_nothing_and_count_nothing_twice(start, sto
         if (now := steps(trials_in(tmp_path))) <= known:
             time.sleep(0.05)
             continue
-        time.sleep(chance.uniform(0.0, 0.8))
+        time.sleep(chance.uniform(0.0, 0.5))
         if alive := workers_of(process.pid):
             chance.choice(alive).kill()
             kills, known = kills + 1, now
@@ -170,42 +171,75 @@ def test_the_same_command_goes_on_after_ctrl_c_and_after_a_kill_of_the_command(
     assert set(told.endings()) <= {"complete", "pruned"}
 
 
-@pytest.mark.timeout(600)
-def test_a_worker_that_hangs_is_ended_and_its_trial_taken_up_again(store_uri, tmp_path):
-    """With leases that are stale after seconds: see `impatient_tune.py`."""
-    study = write_study(tmp_path, trials=3, epochs=8, retries=5)
+@pytest.fixture
+def impatient(store_uri, tmp_path):
+    """Starts a study whose workers count as dead after seconds: see `impatient_tune.py`."""
     program = Path(__file__).parent / "impatient_tune.py"
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, program, *tuned(study, store_uri, workers=2, quiet=False)],
-            cwd=tmp_path,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    said = (tmp_path / "log").read_text
-    try:
-        wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
-        held = at_work(trials_in(tmp_path))[0]
-        stopped = psutil.Process(pid_of(held))
-        stopped.suspend()
+    begun = []
 
-        def taken() -> bool:
-            return trials_in(tmp_path)[held.number].user_attrs[attributes.TAKES] > 1
+    def start(study, env=None):
+        command = [sys.executable, program, *tuned(study, store_uri, workers=2, quiet=False)]
+        with (tmp_path / "log").open("w") as log:
+            begun.append(
+                subprocess.Popen(
+                    command,
+                    cwd=tmp_path,
+                    env={**os.environ, **(env or {})},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return begun[-1]
 
-        wait_until(taken, said(), 60.0)
-        assert process.wait(120) == 0, said()
-        assert not stopped.is_running()
-    finally:
+    yield start
+    for process in begun:
         if process.poll() is None:
             for one in psutil.Process(process.pid).children(recursive=True):
                 one.kill()
             process.kill()
             process.wait()
 
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_hangs_is_ended_and_its_trial_taken_up_again(impatient, store_uri, tmp_path):
+    process = impatient(write_study(tmp_path, trials=3, epochs=8, retries=5))
+    said = (tmp_path / "log").read_text
+    wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
+    held = at_work(trials_in(tmp_path))[0]
+    stopped = psutil.Process(pid_of(held))
+    stopped.suspend()
+
+    def taken() -> bool:
+        return trials_in(tmp_path)[held.number].user_attrs[attributes.TAKES] > 1
+
+    wait_until(taken, "another worker takes the trial", 60.0)
+    assert process.wait(120) == 0, said()
+    assert not stopped.is_running()
+
     told = read(tmp_path, store_uri)
-    assert f"trial {held.number} will be taken up again" in said()
+    assert f"a worker hung and was killed: trial {held.number} will be taken up again" in said()
     assert "Traceback" not in said()
     assert_whole(told, 3)
     assert told.trials[held.number].user_attrs[attributes.LIVES_LOST] == 1
+    assert set(told.endings()) <= {"complete", "pruned"}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [1, 14], ids=["as it takes a trial", "within a trial"])
+def test_a_worker_that_hangs_with_the_storage_locked_ends_neither_study_nor_others(
+    impatient, store_uri, tmp_path, number
+):
+    """Halted between BEGIN IMMEDIATE and COMMIT, it lets nobody else write, nor give it back."""
+    mark = tmp_path / "stopped"
+    study = write_study(tmp_path, trials=3, epochs=8, retries=5)
+    process = impatient(study, {"STOP_IN_WRITE": f"{number} {mark}"})
+    ended, said = process.wait(200), (tmp_path / "log").read_text()
+
+    assert ended == 0, said
+    assert not psutil.pid_exists(int(mark.read_text()))
+    told = read(tmp_path, store_uri)
+    assert_whole(told, 3)
+    lost = [trial.user_attrs.get(attributes.LIVES_LOST, 0) for trial in told.trials]
+    assert sum(lost) == (number > 1)
     assert set(told.endings()) <= {"complete", "pruned"}

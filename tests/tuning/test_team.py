@@ -10,6 +10,7 @@ import pytest
 import fake_workers
 import queue_workers
 from histo_mlflow.errors import StudyError
+from histo_mlflow.tuning import _pulse
 from histo_mlflow.tuning import team as teams
 from histo_mlflow.tuning.team import FRUITLESS, Death, Order, Team
 
@@ -84,6 +85,23 @@ def test_a_killed_worker_is_told_of_once_and_its_place_and_device_are_filled(for
     assert new.worker != killed.worker
     order = until(lambda: (tmp_path / new.worker).exists() and (tmp_path / new.worker).read_text())
     assert json.loads(order)["plan"]["device"] == "cuda:1"
+
+
+def test_of_two_workers_the_one_that_was_halted_is_killed_and_the_other_goes_on(
+    form, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_pulse, "SILENT_SECONDS", 2.0)
+    team = form(fake_workers.beat, size=2)
+    team.start()
+    until(lambda: len(logs(tmp_path)) == 2)
+    halted, other = team._members
+    os.kill(halted.process.pid, signal.SIGSTOP)
+    (death,) = until(team.buried)
+
+    assert death == Death(halted.worker, -signal.SIGKILL, "at work", hung=True)
+    assert death.why == "a worker hung and was killed"
+    assert other.process.is_alive()
+    assert [one.hung for one in team.stop()] == [False]
 
 
 def test_a_worker_that_failed_is_told_with_its_last_line_and_its_log_is_kept(form, tmp_path):

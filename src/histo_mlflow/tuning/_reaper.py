@@ -14,12 +14,10 @@ from optuna.trial import FrozenTrial
 
 from histo_mlflow.tuning import attributes
 from histo_mlflow.tuning._lease import Lease, Worker
+from histo_mlflow.tuning._stillness import Stillness
 
 NO_LEASE_SECONDS = 10.0
 """How long a trial may run without a lease: its worker writes one at once, or died before it."""
-_LOOKS = 4
-"""In how many looks at least a lease must be seen unchanged: of a machine that was halted as a
-whole, or an observer that was, one long pause proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +53,16 @@ class Observer:
 
     def __init__(self, grace_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._grace_seconds = grace_seconds
-        self._clock = clock
-        self._seen: dict[int, tuple[Lease | None, float, float]] = {}
+        self._stillness = Stillness(clock)
 
     def is_stale(self, trial_id: int, lease: Lease | None) -> bool:
         """Look at a running trial's lease; whether it stood still for too long."""
         bound = self._grace_seconds if lease else min(NO_LEASE_SECONDS, self._grace_seconds)
-        now = self._clock()
-        known, still, last = self._seen.get(trial_id, (None, 0.0, now))
-        if trial_id not in self._seen or known != lease:
-            self._seen[trial_id] = (lease, 0.0, now)
-            return False
-        still += min(now - last, bound / _LOOKS)
-        self._seen[trial_id] = (lease, still, now)
-        return still >= bound * (1 - 1e-9)
+        return self._stillness.is_still(trial_id, lease, bound)
 
     def forget(self, trial_ids: Collection[int]) -> None:
         """Keep nothing of trials that are not among these."""
-        self._seen = {key: value for key, value in self._seen.items() if key in trial_ids}
+        self._stillness.forget(trial_ids)
 
 
 def give_back(storage: BaseStorage, seen: FrozenTrial, retries: int) -> Reaped | None:

@@ -13,6 +13,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from histo_mlflow import files
 from histo_mlflow.errors import StudyError
+from histo_mlflow.tuning._pulse import Watch, watching
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -76,15 +78,19 @@ class Death:
         worker: its id.
         code: exit code; the negative number of the signal that killed it.
         said: the last line that it wrote.
+        hung: it was killed because it gave no sign of life any more.
     """
 
     worker: str
     code: int
     said: str
+    hung: bool = False
 
     @property
     def why(self) -> str:
         """In a few words."""
+        if self.hung:
+            return "a worker hung and was killed"
         if self.code < 0:
             return f"a worker was killed by {signal.Signals(-self.code).name}"
         return self.said or f"a worker ended with exit code {self.code}"
@@ -96,11 +102,18 @@ class _Member:
     place: int
     process: BaseProcess
     log: Path
+    hung: bool = False
+
+    def kill_if_silent(self, watch: Watch) -> None:
+        """It may hold the storage locked, so that nobody can write in it what it is at."""
+        if self.process.exitcode is None and watch.is_silent(self.log):
+            self.hung = True
+            self.process.kill()
 
 
 @dataclass
 class Team:
-    """The worker processes of this command.
+    """The worker processes of this command; one that gives no sign of life is killed.
 
     Attributes:
         size: how many there are to be.
@@ -119,12 +132,14 @@ class Team:
     _members: list[_Member] = field(default_factory=list)
     _fruitless: int = 0
     _progress: int = 0
+    _watched: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
         """Start every worker."""
         files.make_folder(self.logs)
         for place in range(self.size):
             self._members.append(self._started(place))
+        self._watched.enter_context(watching(self._kill_silent))
 
     def __len__(self) -> int:
         """How many are alive."""
@@ -167,6 +182,7 @@ class Team:
 
     def stop(self) -> list[Death]:
         """Ask all to save their trials and end; kill those that do not."""
+        self._watched.close()
         for member in self._members:
             member.process.terminate()
         deadline = monotonic() + STOP_SECONDS
@@ -177,6 +193,10 @@ class Team:
                 member.process.kill()
         ended, self._members = self._members, []
         return [_death(member) for member in ended]
+
+    def _kill_silent(self, watch: Watch) -> None:
+        for member in tuple(self._members):
+            member.kill_if_silent(watch)
 
     def _started(self, place: int) -> _Member:
         from histo_mlflow.tuning.worker import main
@@ -213,4 +233,5 @@ def _death(member: _Member) -> Death:
     if code <= 0:
         member.log.unlink(missing_ok=True)
     said = lines[-1] if lines else ""
-    return Death(member.worker, code, said.removeprefix("histo-mlflow: "))
+    hung = member.hung and code == -signal.SIGKILL
+    return Death(member.worker, code, said.removeprefix("histo-mlflow: "), hung)

@@ -10,6 +10,7 @@ from time import sleep
 from histo_mlflow.errors import HistoMlflowError, Interrupted
 from histo_mlflow.jobs.parent import ending_with_parent
 from histo_mlflow.jobs.signals import Ending, ending_by_signal
+from histo_mlflow.tuning._pulse import beating
 from histo_mlflow.tuning.team import Order
 
 IDLE_SECONDS = 1.0
@@ -38,7 +39,8 @@ def main(order: str, log: str) -> None:
         os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace"
     )
     try:
-        work(Order.from_json(order))
+        with beating(Path(log)):
+            work(Order.from_json(order))
     except Interrupted:
         sys.exit(0)  # saved and given back, as was asked for
     except HistoMlflowError as error:

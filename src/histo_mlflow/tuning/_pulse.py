@@ -1,0 +1,76 @@
+"""Signs of life of the worker processes of this machine, apart from the study's storage.
+
+A lease tells that as well, but of a worker that is halted within a transaction it can neither be
+given back nor can others renew theirs: the storage is locked until the process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from histo_mlflow.tuning._stillness import Stillness
+
+BEAT_SECONDS = 2.0
+SILENT_SECONDS = 30.0
+"""From when on a worker counts as one that hangs: soon enough that those it keeps from renewing
+their leases do not count as dead."""
+_LOOK_SECONDS = 0.5
+
+
+@contextmanager
+def beating(log: Path) -> Iterator[None]:
+    """While open, a thread of a worker touches its log every few seconds."""
+
+    def touch() -> None:
+        with suppress(OSError):  # of a log that is gone nobody concludes anything
+            os.utime(log)
+
+    with _every(lambda: BEAT_SECONDS, touch, "sign of life"):
+        yield
+
+
+class Watch:
+    """How long the logs of workers have not been touched."""
+
+    def __init__(self) -> None:
+        self._stillness = Stillness()
+
+    def is_silent(self, log: Path) -> bool:
+        """Look at a worker's log; whether it was not touched for `SILENT_SECONDS`.
+
+        One that cannot be looked at tells nothing; a worker that is starting has none yet.
+        """
+        try:
+            touched = log.stat().st_mtime_ns
+        except OSError:
+            return False
+        return self._stillness.is_still(log, touched, SILENT_SECONDS)
+
+
+@contextmanager
+def watching(look: Callable[[Watch], None]) -> Iterator[None]:
+    """While open, a thread of the command looks at its workers, whatever the command waits for."""
+    watch = Watch()
+    with _every(lambda: _LOOK_SECONDS, lambda: look(watch), "workers' signs of life"):
+        yield
+
+
+@contextmanager
+def _every(seconds: Callable[[], float], act: Callable[[], None], name: str) -> Iterator[None]:
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds()):
+            act()
+
+    thread = threading.Thread(target=run, daemon=True, name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
