@@ -241,6 +241,28 @@ def test_a_trial_killed_at_any_moment_goes_on_in_its_own_run(
     ]
 
 
+def test_a_trial_that_is_taken_up_ends_by_what_is_said_of_its_last_epoch_alone(
+    development, root, undisturbed
+):
+    """By now others may be so far ahead that it would have ended earlier; it is trained already."""
+    asked = []
+
+    def interrupted(epoch, value):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    with pytest.raises(Interrupted):
+        trial(development, root, "key", go_on=interrupted)
+    found = trial(
+        development, root, "key", go_on=lambda epoch, value: bool(asked.append(epoch)) or epoch > 1
+    )
+
+    assert asked == [1, 2, 3]
+    assert (found.ending, found.epochs) == (undisturbed.ending, 3)
+    assert without_clock(found.history) == without_clock(undisturbed.history)
+
+
 def test_an_interrupted_trial_is_saved_closed_and_gone_on_with(development, root, undisturbed):
     def interrupted(epoch, value):
         os.kill(os.getpid(), signal.SIGINT)

@@ -162,16 +162,14 @@ class Epochs:
                     return
 
     def _is_wanted(self) -> bool:
-        """Ask of every epoch that has not been asked about whether to go on after it."""
-        state = self._ready.state
+        """Ask of every epoch that was not asked about; what is said of the last one holds."""
+        state, wanted = self._ready.state, True
         for entry in state.history[self._asked :]:
             self._asked += 1
-            if not self._go_on(entry["epoch"], entry.get(state.stopping.monitor)):
-                self._pruned = not (
-                    state.stopping.exhausted or state.epoch >= self._ready.settings.epochs
-                )
-                return False
-        return True
+            wanted = self._go_on(entry["epoch"], entry.get(state.stopping.monitor))
+        at_its_end = state.stopping.exhausted or state.epoch >= self._ready.settings.epochs
+        self._pruned = not wanted and not at_its_end
+        return wanted
 
     def _after_step(self, record: StepRecord, bar: EpochBar) -> None:
         bar(record)

@@ -76,8 +76,9 @@ def search_run(
         signals: of the process; an interruption waits for what must stay whole.
         checkpoints: how often to save within an epoch.
         go_on: (epoch from 1, value or None) -> whether to train the next epoch. Asked after every
-            epoch once it is saved; after a kill first for every epoch of the history once more.
-            False ends the run as pruned, unless it has come to its own end with that epoch.
+            epoch once it is saved; after a kill first for every epoch of the history once more, of
+            which only the last answer holds: the others are trained already. False ends the run as
+            pruned, unless it has come to its own end with that epoch.
         tags_of: what came out -> tags; they are set by the request that closes the run, and kept in
             its folder for when the store does not listen. Told of errors too, but not of
             interruptions.

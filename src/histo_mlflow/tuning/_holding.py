@@ -43,8 +43,9 @@ class Holding:
         before = Lease.of(attrs)
         take = max(attrs.get(attributes.TAKES, 0), before.take if before else 0) + 1
         lease = Lease(worker=worker, take=take, beat=0)
-        storage.set_trial_user_attr(trial_id, attributes.LEASE, lease.text())
+        # First the number: a life is lost with a lease, and so every lost one was counted as taken.
         storage.set_trial_user_attr(trial_id, attributes.TAKES, take)
+        storage.set_trial_user_attr(trial_id, attributes.LEASE, lease.text())
         now = time.time()
         holding = cls(storage, trial_id, lease, [*_spans.spans_of(attrs), (now, now)])
         holding.write_spans()
