@@ -84,3 +84,16 @@ def store_uri(fresh_database: Path, tmp_path: Path) -> str:
     path = tmp_path / "mlflow.db"
     shutil.copy(fresh_database, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real PostgreSQL of this session."""
+    import postgres
+
+    folder = postgres.binaries()
+    if folder is None:
+        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="needs `pip install psycopg[binary]`")
+    with postgres.running(folder) as server:
+        yield server

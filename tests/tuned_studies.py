@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 import psutil
 from mlflow import MlflowClient
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from histo_mlflow.tuning import attributes
@@ -121,21 +122,26 @@ class Told:
         }
 
 
-def trials_in(folder: Path, name: str = "small") -> list[FrozenTrial]:
-    """All trials; none while there is no such study yet."""
-    if not (folder / "optuna.db").exists():
+def trials_in(folder: Path, url: str | None = None, name: str = "small") -> list[FrozenTrial]:
+    """All trials, in the folder's `optuna.db` or at a URL; none while there is no such study."""
+    if url is None and not (folder / "optuna.db").exists():
         return []
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db", skip_table_creation=True)
+    try:
+        storage = optuna.storages.RDBStorage(
+            url or f"sqlite:///{folder}/optuna.db", skip_table_creation=True
+        )
+    except StorageInternalError:  # no tables yet
+        return []
     try:
         return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    except KeyError:
+    except (KeyError, StorageInternalError):
         return []
     finally:
         storage.engine.dispose()
 
 
-def read(folder: Path, uri: str, name: str = "small") -> Told:
-    """All that is known of the only study of that name."""
+def read(folder: Path, uri: str, url: str | None = None, name: str = "small") -> Told:
+    """All that is known of the only study of that name; `folder` holds its runs."""
     client = MlflowClient(uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     of_study = client.search_runs(experiments, f"tags.`histo.study` = '{name}'", max_results=1_000)
@@ -153,7 +159,7 @@ def read(folder: Path, uri: str, name: str = "small") -> Told:
     points: dict[str, dict[str, dict[int, float]]] = {}
     for run_id, key, step, value in rows:
         points.setdefault(run_id, {}).setdefault(key, {})[step] = value
-    return Told(trials_in(folder, name), parents[0], children, points, folder / "runs", client)
+    return Told(trials_in(folder, url, name), parents[0], children, points, folder / "runs", client)
 
 
 def assert_whole(told: Told, budget: int) -> None:

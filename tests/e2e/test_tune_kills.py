@@ -177,14 +177,14 @@ def impatient(store_uri, tmp_path):
     program = Path(__file__).parent / "impatient_tune.py"
     begun = []
 
-    def start(study, env=None):
-        command = [sys.executable, program, *tuned(study, store_uri, workers=2, quiet=False)]
-        with (tmp_path / "log").open("w") as log:
+    def start(study, *options, workers=2, folder=tmp_path, **environment):
+        words = (*tuned(study, store_uri, workers=workers, quiet=False), *options)
+        with (folder / "log").open("w") as log:
             begun.append(
                 subprocess.Popen(
-                    command,
-                    cwd=tmp_path,
-                    env={**os.environ, **(env or {})},
+                    [sys.executable, program, *words],
+                    cwd=folder,
+                    env={**os.environ, **environment},
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
@@ -195,10 +195,17 @@ def impatient(store_uri, tmp_path):
     yield start
     for process in begun:
         if process.poll() is None:
-            for one in psutil.Process(process.pid).children(recursive=True):
-                one.kill()
-            process.kill()
-            process.wait()
+            kill_with_all_it_started(process)
+
+
+def kill_with_all_it_started(process):
+    """What the loss of a machine does to the processes of a command."""
+    everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for one in everyone:
+        one.suspend()  # so that nobody has the time to notice
+    for one in everyone:
+        one.kill()
+    process.wait()
 
 
 @pytest.mark.timeout(600)
@@ -233,7 +240,7 @@ def test_a_worker_that_hangs_with_the_storage_locked_ends_neither_study_nor_othe
     """Halted between BEGIN IMMEDIATE and COMMIT, it lets nobody else write, nor give it back."""
     mark = tmp_path / "stopped"
     study = write_study(tmp_path, trials=3, epochs=8, retries=5)
-    process = impatient(study, {"STOP_IN_WRITE": f"{number} {mark}"})
+    process = impatient(study, STOP_IN_WRITE=f"{number} {mark}")
     ended, said = process.wait(200), (tmp_path / "log").read_text()
 
     assert ended == 0, said
@@ -242,4 +249,47 @@ def test_a_worker_that_hangs_with_the_storage_locked_ends_neither_study_nor_othe
     assert_whole(told, 3)
     lost = [trial.user_attrs.get(attributes.LIVES_LOST, 0) for trial in told.trials]
     assert sum(lost) == (number > 1)
+    assert set(told.endings()) <= {"complete", "pruned"}
+
+
+@pytest.mark.timeout(600)
+def test_of_two_machines_on_postgresql_the_one_that_is_left_ends_the_study_of_both(
+    impatient, postgres_server, store_uri, tmp_path
+):
+    """Two commands with folders of their own, one store and one database; one is lost."""
+    budget = 8
+    database = f"machines_{os.getpid()}"
+    url = postgres_server.create(database)
+    inside = url.replace("postgresql://", "postgresql+psycopg://")
+    address = postgres_server.url(database).replace(f":{postgres_server.password}", "")
+    machines = {}
+    for name in ("stays", "lost"):
+        folder = tmp_path / name
+        folder.mkdir()
+        study = write_study(folder, trials=budget, epochs=40)
+        machines[name] = impatient(
+            *(study, "--storage", address),
+            workers=1,
+            folder=folder,
+            PGPASSWORD=postgres_server.password,
+            HISTO_MLFLOW_CACHE=str(folder / "cache"),
+        )
+
+    def at_work_of_lost():
+        """The trials that the worker of the second machine has trained an epoch of."""
+        pids = {one.pid for one in workers_of(machines["lost"].pid)}
+        return [trial for trial in at_work(trials_in(tmp_path, inside)) if pid_of(trial) in pids]
+
+    found = []
+    wait_until(lambda: found.extend(at_work_of_lost()) or found, "an epoch of the lost machine")
+    kill_with_all_it_started(machines["lost"])
+    (held,) = found
+    code, said = machines["stays"].wait(200), (tmp_path / "stays" / "log").read_text()
+
+    assert code == 0, said
+    assert f"trial {held.number} will be taken up again" in said
+    assert postgres_server.password not in said + (tmp_path / "lost" / "log").read_text()
+    told = read(tmp_path / "stays", store_uri, inside)
+    assert_whole(told, budget)
+    assert told.trials[held.number].user_attrs[attributes.LIVES_LOST] == 1
     assert set(told.endings()) <= {"complete", "pruned"}

@@ -1,6 +1,6 @@
 import pytest
 
-from histo_mlflow.tracking.redaction import redact, redact_command
+from histo_mlflow.tracking.redaction import redact, redact_command, redact_own_command
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,20 @@ def test_a_command_line_hides_the_value_of_a_secret_option(
     arguments: list[str], expected: list[str]
 ) -> None:
     assert redact_command(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("postgresql://me@host/optuna", "postgresql://me@host/optuna"),
+        ("postgresql://me:pw@host/optuna", "postgresql://me:[redacted]@host/optuna"),
+        ("--tracking-uri=https://me:pw@host/", "--tracking-uri=https://me:[redacted]@host/"),
+        (f"https://hf_{'x' * 30}@host/", "https://[redacted]@host/"),
+        ("api_key=abc", "api_key=[redacted]"),
+        ("sqlite:////data/optuna.db", "sqlite:////data/optuna.db"),
+    ],
+)
+def test_a_command_to_be_typed_again_keeps_users_but_no_secret(
+    argument: str, expected: str
+) -> None:
+    assert redact_own_command(["x", argument, "y"]) == ["x", expected, "y"]

@@ -13,16 +13,6 @@ from histo_mlflow.tuning.storage import Opened, open_storage
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Server]:
-    folder = postgres.binaries()
-    if folder is None:
-        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="needs `pip install psycopg[binary]`")
-    with postgres.running(folder) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/optuna.db"
 

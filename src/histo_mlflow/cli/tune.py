@@ -176,11 +176,13 @@ def tune(
 
 
 def _again(words: Sequence[str]) -> str:
-    """The command that goes on, which is the same one; whose process it was is not of it."""
+    """The command that goes on: the same one, but for passwords and whose process it was."""
+    from histo_mlflow.tracking.redaction import redact_own_command
+
     kept, skipped = ["histo-mlflow"], False
     for word in words:
         if skipped or word.replace("_", "-") == "--started-by":
             skipped = not skipped
         else:
             kept.append(word)
-    return shlex.join(kept)
+    return shlex.join(redact_own_command(kept))
