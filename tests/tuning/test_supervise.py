@@ -6,7 +6,8 @@ from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tuning import attributes
 from histo_mlflow.tuning import supervise as module
-from histo_mlflow.tuning.supervise import Limits, supervise, time_is_up
+from histo_mlflow.tuning.limits import Limits, time_is_up
+from histo_mlflow.tuning.supervise import supervise
 from histo_mlflow.tuning.team import Death
 
 

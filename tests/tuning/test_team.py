@@ -12,7 +12,8 @@ import queue_workers
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning import _pulse
 from histo_mlflow.tuning import team as teams
-from histo_mlflow.tuning.team import FRUITLESS, Death, Order, Team
+from histo_mlflow.tuning.order import Order
+from histo_mlflow.tuning.team import FRUITLESS, Death, Team
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import fake_workers
 import queue_workers
 from histo_mlflow.errors import Interrupted
 from histo_mlflow.tuning import objective, worker, workplace
-from histo_mlflow.tuning.team import Order
+from histo_mlflow.tuning.order import Order
 
 ORDER = Order(
     worker="w",

@@ -6,30 +6,17 @@ It works on no trial itself, so that nothing a trial does can end the study.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import sleep
 
 from optuna.trial import FrozenTrial, TrialState
 
 from histo_mlflow.errors import StudyError
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.tuning.limits import Limits, time_is_up
 from histo_mlflow.tuning.queue import Queue, Reaped
 from histo_mlflow.tuning.team import Death, Team
 
 LOOK_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What ends a study besides its own end.
-
-    Attributes:
-        retries: how often a trial of a dead worker is taken up again.
-        wall_seconds: no trial is begun after so long at work in all; None for no limit.
-    """
-
-    retries: int
-    wall_seconds: float | None
 
 
 def supervise(
@@ -76,11 +63,6 @@ def supervise(
             sleep(LOOK_SECONDS)
     finally:
         _bury(queue, team, team.stop(), limits, on_failed, talk)
-
-
-def time_is_up(queue: Queue, limits: Limits) -> bool:
-    """Whether no further trial is to be begun."""
-    return limits.wall_seconds is not None and queue.active_seconds() >= limits.wall_seconds
 
 
 def _bury(

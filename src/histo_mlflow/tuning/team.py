@@ -6,15 +6,14 @@ so that a worker in the place of a killed one is at work within a second.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from histo_mlflow import files
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning._pulse import Watch, watching
+from histo_mlflow.tuning.order import Order
+from histo_mlflow.tuning.worker import main
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -31,43 +32,6 @@ STOP_SECONDS = 25.0
 FRUITLESS = 8
 """So many deaths in a row without an epoch between them, and no more workers are started."""
 _IMPORTED = ("histo_mlflow.tuning._preloaded",)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a worker process is told, through a pipe: addresses may hold passwords.
-
-    Attributes:
-        worker: its id.
-        storage: URL of Optuna's storage.
-        study: name in it.
-        tracking_uri: of MLflow's store.
-        runs_dir: the trials' local files go to folders of their runs' ids in here.
-        definition: `Definition.to_json` of the command; what may differ from it in the storage is
-            the command's own, such as the data folder.
-        most_epochs: that a trial can have.
-        plan: device, precision, memory_format and threads of every trial that it begins.
-        started_by: process id of the command, with which it ends.
-    """
-
-    worker: str
-    storage: str
-    study: str
-    tracking_uri: str
-    runs_dir: str
-    definition: str
-    most_epochs: int
-    plan: Mapping[str, Any]
-    started_by: int
-
-    def to_json(self) -> str:
-        """The order as one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Order:
-        """Read it back."""
-        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
@@ -199,8 +163,6 @@ class Team:
             member.kill_if_silent(watch)
 
     def _started(self, place: int) -> _Member:
-        from histo_mlflow.tuning.worker import main
-
         worker = uuid.uuid4().hex[:12]
         plan = {**self.order.plan, "device": self.devices[place % len(self.devices)]}
         order = replace(self.order, worker=worker, plan=plan, started_by=os.getpid())

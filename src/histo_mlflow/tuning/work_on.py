@@ -21,6 +21,8 @@ from histo_mlflow.tracking.store import Store
 from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.keeping import keep_best
+from histo_mlflow.tuning.limits import Limits
+from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.parent_report import Told, refresh
 from histo_mlflow.tuning.progress import Progress
 from histo_mlflow.tuning.queue import Queue, Reaped, Worker
@@ -28,8 +30,8 @@ from histo_mlflow.tuning.snapshot import look
 from histo_mlflow.tuning.space import fixed_params
 from histo_mlflow.tuning.storage import Opened
 from histo_mlflow.tuning.study_file import StudyFile
-from histo_mlflow.tuning.supervise import Limits, supervise
-from histo_mlflow.tuning.team import Order, Team
+from histo_mlflow.tuning.supervise import supervise
+from histo_mlflow.tuning.team import Team
 
 REFRESH_SECONDS = 3.0
 """The parent run learns of what has changed this often."""

@@ -11,7 +11,7 @@ from histo_mlflow.errors import HistoMlflowError, Interrupted
 from histo_mlflow.jobs.parent import ending_with_parent
 from histo_mlflow.jobs.signals import Ending, ending_by_signal
 from histo_mlflow.tuning._pulse import beating
-from histo_mlflow.tuning.team import Order
+from histo_mlflow.tuning.order import Order
 
 IDLE_SECONDS = 1.0
 """Between two looks for a trial while others are at the last ones, which may come back."""

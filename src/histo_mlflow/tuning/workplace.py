@@ -23,13 +23,13 @@ from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.joining import find
 from histo_mlflow.tuning.keeping import keep_best
+from histo_mlflow.tuning.limits import Limits, time_is_up
+from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.pruners import make_pruner
 from histo_mlflow.tuning.queue import Queue, Worker
 from histo_mlflow.tuning.samplers import make_sampler
 from histo_mlflow.tuning.space import Space
 from histo_mlflow.tuning.storage import open_storage
-from histo_mlflow.tuning.supervise import Limits, time_is_up
-from histo_mlflow.tuning.team import Order
 
 
 @dataclass(frozen=True)
