@@ -15,15 +15,15 @@ from pathlib import Path
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.trainable import settle
 from histo_mlflow.tracking.store import Store, connect
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.parent_run import open_parent
-from histo_mlflow.tuning.queue import Queue, Worker
-from histo_mlflow.tuning.space import fixed_params
-from histo_mlflow.tuning.storage import open_storage
-from histo_mlflow.tuning.study_file import StudyFile
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.queue import Queue, Worker
+from histo_mlflow.tuning.shared.storage import open_storage
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.space import fixed_params
+from histo_mlflow.tuning.study.study_file import StudyFile
 from histo_mlflow.tuning.workplace import Workplace, open_workplace
 
 

@@ -27,7 +27,7 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
-from histo_mlflow.tuning.optimism import (
+from histo_mlflow.tuning.confirm.optimism import (
     Optimism,
     Spread,
     gain,

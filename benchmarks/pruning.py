@@ -42,10 +42,10 @@ from pydantic import TypeAdapter
 from _studies import laboratory, opened
 from _timing import machine
 from histo_mlflow.tracking.store import Store
-from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.objective import run_trial
-from histo_mlflow.tuning.pruners import Pruner, PrunerSpec, make_pruner
-from histo_mlflow.tuning.study_file import StudyFile, load_study
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.study.pruners import Pruner, PrunerSpec, make_pruner
+from histo_mlflow.tuning.study.study_file import StudyFile, load_study
 
 STUDY = Path(__file__).with_name("pruning.yaml")
 SPEC: TypeAdapter[Pruner] = TypeAdapter(PrunerSpec)

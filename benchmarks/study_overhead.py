@@ -40,12 +40,12 @@ from _timing import machine
 from histo_mlflow.jobs import development, epochs, search_run
 from histo_mlflow.jobs.epochs import Epochs
 from histo_mlflow.training.checkpoint import Checkpoints
-from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning import objective, workplace
 from histo_mlflow.tuning.limits import Limits, time_is_up
-from histo_mlflow.tuning.parent_report import Told, refresh
-from histo_mlflow.tuning.queue import Queue
-from histo_mlflow.tuning.study_file import StudyFile, load_study
+from histo_mlflow.tuning.report.parent_report import Told, refresh
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.queue import Queue
+from histo_mlflow.tuning.study.study_file import StudyFile, load_study
 from histo_mlflow.tuning.supervise import LOOK_SECONDS
 from histo_mlflow.tuning.workplace import Workplace
 

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from histo_mlflow.tuning import attributes
+from histo_mlflow.tuning.shared import attributes
 
 BEGUN = datetime(2026, 1, 5, 9, 0, 0)
 FIXED = {

@@ -20,8 +20,8 @@ CONTEXT.set_forkserver_preload(
         "sqlalchemy.dialects.sqlite.pysqlite",
         "alembic.command",
         "alembic.script",
-        "histo_mlflow.tuning.queue",
-        "histo_mlflow.tuning.storage",
+        "histo_mlflow.tuning.shared.queue",
+        "histo_mlflow.tuning.shared.storage",
     ]
 )
 
@@ -35,7 +35,7 @@ def open_study(url: str, name: str):
 
     import optuna
 
-    from histo_mlflow.tuning.storage import open_storage
+    from histo_mlflow.tuning.shared.storage import open_storage
 
     warnings.simplefilter("ignore")
     storage = open_storage(url).storage
@@ -48,7 +48,7 @@ def open_study(url: str, name: str):
 
 def work(url: str, name: str, worker_id: str, seconds: float, log: str) -> None:
     """Take trials until the study is over; note each that was ended."""
-    from histo_mlflow.tuning.queue import LostTrialError, Queue, Worker
+    from histo_mlflow.tuning.shared.queue import LostTrialError, Queue, Worker
 
     try:
         study, storage = open_study(url, name)
@@ -87,7 +87,7 @@ def note(log: str, line: str) -> None:
 
 def open_at_once(url: str, barrier, log: str) -> None:
     """Open a storage at the same moment as others do."""
-    from histo_mlflow.tuning.storage import open_storage
+    from histo_mlflow.tuning.shared.storage import open_storage
 
     try:
         barrier.wait(30)
@@ -100,7 +100,7 @@ def open_at_once(url: str, barrier, log: str) -> None:
 
 def claim_at_once(url: str, name: str, barrier, log: str) -> None:
     """Take as many trials as can be had, at the same moment as others do."""
-    from histo_mlflow.tuning.queue import Queue, Worker
+    from histo_mlflow.tuning.shared.queue import Queue, Worker
 
     study, storage = open_study(url, name)
     queue = Queue(study, storage, Worker.here())
@@ -115,7 +115,7 @@ def serve(url: str, port: int) -> None:
 
     from optuna.storages import run_grpc_proxy_server
 
-    from histo_mlflow.tuning.storage import open_storage
+    from histo_mlflow.tuning.shared.storage import open_storage
 
     warnings.simplefilter("ignore")
     run_grpc_proxy_server(open_storage(url).storage, host="127.0.0.1", port=port)

@@ -2,7 +2,7 @@
 
 from pydantic import TypeAdapter
 
-from histo_mlflow.tuning.space import Axis, Space
+from histo_mlflow.tuning.study.space import Axis, Space
 
 AXES: dict[str, dict[str, object]] = {
     "lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},

@@ -31,24 +31,31 @@ LAYERS = (
     "tuning",
     "cli",
 )
+OF_TUNING = ("shared", "study", "report", "confirm")
+"""Its packages in the same order; what works on a study, in `tuning/` itself, is above them all."""
 BUNDLED = {"errors", "randomness", "vision", "models", "registry"}
 """What a served model carries; it may lean on nothing else of the package."""
 
 
-def imported_by(path: Path) -> set[str]:
-    """The top-level parts of the package that a file imports, wherever the import stands."""
+def names_imported_by(path: Path) -> set[str]:
+    """The modules of the package that a file imports, or imports from, with all their dots."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names = [node.module or ""]
-            if node.module == "histo_mlflow":
-                names = [f"histo_mlflow.{alias.name}" for alias in node.names]
+            if node.module in ("histo_mlflow", "histo_mlflow.tuning"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("histo_mlflow.")}
+        found |= {name for name in names if name.startswith("histo_mlflow.")}
     return found
+
+
+def imported_by(path: Path) -> set[str]:
+    """The top-level parts of the package that a file imports, wherever the import stands."""
+    return {name.split(".")[1] for name in names_imported_by(path)}
 
 
 def files() -> list[Path]:
@@ -68,6 +75,15 @@ def test_no_arrow_runs_back(path):
     upstream = set(LAYERS[: LAYERS.index(layer) + 1])
 
     assert imported_by(path) - upstream == set()
+
+
+@pytest.mark.parametrize("package", OF_TUNING)
+def test_no_arrow_runs_back_within_tuning(package):
+    above = {*OF_TUNING[OF_TUNING.index(package) + 1 :]}
+    for path in (PACKAGE / "tuning" / package).rglob("*.py"):
+        inner = {name.split(".")[2] for name in names_imported_by(path) if ".tuning." in name}
+
+        assert inner <= {*OF_TUNING} - above, path
 
 
 @pytest.mark.parametrize(

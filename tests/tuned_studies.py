@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from histo_mlflow.tuning import attributes
+from histo_mlflow.tuning.shared import attributes
 
 STUDY = """\
 summary: generated patches, a tiny network

@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import event
 
-from histo_mlflow.tuning import _pulse, _sqlite
-from histo_mlflow.tuning.queue import Queue
+from histo_mlflow.tuning import _pulse
+from histo_mlflow.tuning.shared import _sqlite
+from histo_mlflow.tuning.shared.queue import Queue
 
 Queue.__init__.__kwdefaults__.update(grace_seconds=8.0, beat_seconds=0.5)
 _pulse.SILENT_SECONDS, _pulse.BEAT_SECONDS = 3.0, 0.2

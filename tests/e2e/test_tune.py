@@ -14,7 +14,7 @@ import yaml
 from mlflow import MlflowClient
 
 from histo_mlflow import recipe as recipes
-from histo_mlflow.tuning import attributes
+from histo_mlflow.tuning.shared import attributes
 from tuned_studies import (
     assert_whole,
     read,

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.queue import Lease
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared.queue import Lease
 from tuned_studies import (
     assert_whole,
     read,

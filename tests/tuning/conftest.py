@@ -8,8 +8,8 @@ import pytest
 
 import postgres
 import queue_workers
-from histo_mlflow.tuning.queue import Queue, Worker
-from histo_mlflow.tuning.storage import Opened, open_storage
+from histo_mlflow.tuning.shared.queue import Queue, Worker
+from histo_mlflow.tuning.shared.storage import Opened, open_storage
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 from figures import assert_nothing_is_cut_off_or_covered
 from histo_mlflow.errors import StudyError
 from histo_mlflow.evaluation.predictions import predictions_table
-from histo_mlflow.tuning.conclude import conclude
-from histo_mlflow.tuning.confirm_figure import confirmation
-from histo_mlflow.tuning.confirm_plan import Candidate, Plan
-from histo_mlflow.tuning.confirm_report import Outcome
-from histo_mlflow.tuning.confirm_text import mlflow_metrics, render
-from histo_mlflow.tuning.confirmation import replicates
+from histo_mlflow.tuning.confirm.conclude import conclude
+from histo_mlflow.tuning.confirm.confirm_figure import confirmation
+from histo_mlflow.tuning.confirm.confirm_plan import Candidate, Plan
+from histo_mlflow.tuning.confirm.confirm_report import Outcome
+from histo_mlflow.tuning.confirm.confirm_text import mlflow_metrics, render
+from histo_mlflow.tuning.confirm.confirmation import replicates
 
 N_GROUPS, PER_GROUP, ROUNDS = 60, 2, 3
 DEFAULT = Candidate(None, {}, None, None, default=True)

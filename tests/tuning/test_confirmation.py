@@ -8,9 +8,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from histo_mlflow.errors import StudyError
 from histo_mlflow.recipe import load
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.confirm_plan import Candidate, Plan, confirm_key, plan_of, refuse_other
-from histo_mlflow.tuning.confirmation import (
+from histo_mlflow.tuning.confirm.confirm_plan import (
+    Candidate,
+    Plan,
+    confirm_key,
+    plan_of,
+    refuse_other,
+)
+from histo_mlflow.tuning.confirm.confirmation import (
     Slot,
     candidates,
     laid_over,
@@ -18,6 +23,7 @@ from histo_mlflow.tuning.confirmation import (
     replicates,
     slots,
 )
+from histo_mlflow.tuning.shared import attributes
 
 BASE = load("demo", {"lr": 1e-3, "seed": 5})
 
@@ -121,7 +127,7 @@ def test_no_seed_of_the_search_comes_again():
 
 def test_seeds_that_would_be_equal_are_drawn_again(monkeypatch):
     monkeypatch.setattr(
-        "histo_mlflow.tuning.confirmation.derive", lambda seed, *purpose: purpose[-1]
+        "histo_mlflow.tuning.confirm.confirmation.derive", lambda seed, *purpose: purpose[-1]
     )
     found = replicates(7, 3, used={1})
 

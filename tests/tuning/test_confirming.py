@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from histo_mlflow.recipe import load
-from histo_mlflow.tuning.confirm_plan import Candidate
+from histo_mlflow.tuning.confirm.confirm_plan import Candidate
 from histo_mlflow.tuning.confirming import _winner_recipe
 
 

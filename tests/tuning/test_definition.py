@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning.definition import Definition, changes, differences
-from histo_mlflow.tuning.study_file import load_study, shipped_studies
+from histo_mlflow.tuning.study.definition import Definition, changes, differences
+from histo_mlflow.tuning.study.study_file import load_study, shipped_studies
 
 CONTENT = {
     "recipe": "demo",

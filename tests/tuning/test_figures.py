@@ -10,10 +10,10 @@ from PIL import Image
 
 import made_studies
 from figures import assert_nothing_is_cut_off_or_covered, texts
-from histo_mlflow.tuning import _figure_axes, _figure_history, _figure_parallel
-from histo_mlflow.tuning._axis import Axis, axis_of
-from histo_mlflow.tuning._figure_view import value_range, view
-from histo_mlflow.tuning.figures import FIGURES, draw_study
+from histo_mlflow.tuning.report import _figure_axes, _figure_history, _figure_parallel
+from histo_mlflow.tuning.report._axis import Axis, axis_of
+from histo_mlflow.tuning.report._figure_view import value_range, view
+from histo_mlflow.tuning.report.figures import FIGURES, draw_study
 
 
 @pytest.fixture(autouse=True)

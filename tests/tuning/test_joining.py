@@ -7,10 +7,11 @@ import optuna
 import pytest
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning import attributes, joining
-from histo_mlflow.tuning.definition import Definition
+from histo_mlflow.tuning import joining
 from histo_mlflow.tuning.joining import find, make_or_join
-from histo_mlflow.tuning.study_file import load_study
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.study_file import load_study
 
 
 @pytest.fixture

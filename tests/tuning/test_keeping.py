@@ -6,8 +6,8 @@ from optuna.trial import TrialState, create_trial
 
 from histo_mlflow.jobs._trial_note import TrialNote, read_note, write_note
 from histo_mlflow.jobs.run_folder import RunFolder, locked
-from histo_mlflow.tuning import attributes
 from histo_mlflow.tuning.keeping import keep_best
+from histo_mlflow.tuning.shared import attributes
 from made_studies import ended_trial
 
 

@@ -24,11 +24,12 @@ from histo_mlflow.jobs.search_run import SearchResult
 from histo_mlflow.jobs.signals import ending_by_signal
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.store import connect
-from histo_mlflow.tuning import attributes, objective, workplace
-from histo_mlflow.tuning._study_model import StudyFile
-from histo_mlflow.tuning.definition import Definition
+from histo_mlflow.tuning import objective, workplace
 from histo_mlflow.tuning.objective import run_trial
-from histo_mlflow.tuning.pruners import Wilcoxon, make_pruner
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.study._study_model import StudyFile
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.pruners import Wilcoxon, make_pruner
 from histo_mlflow.tuning.workplace import Workplace
 
 SPACE = {"lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}

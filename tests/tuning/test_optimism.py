@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning.optimism import (
+from histo_mlflow.tuning.confirm.optimism import (
     Optimism,
     Spread,
     gain,

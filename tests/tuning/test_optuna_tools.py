@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import made_studies
-from histo_mlflow.tuning import attributes
+from histo_mlflow.tuning.shared import attributes
 
 TOOLS = Path(sys.executable).parent
 START_SECONDS = 60.0

@@ -11,10 +11,10 @@ from histo_mlflow import recipe
 from histo_mlflow.errors import DiskError, RecipeError
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
-from histo_mlflow.tuning import figures
-from histo_mlflow.tuning._recipe_name import recipe_name
-from histo_mlflow.tuning.parent_report import Told, refresh, write_report
-from histo_mlflow.tuning.trials_table import best_so_far
+from histo_mlflow.tuning.report import figures
+from histo_mlflow.tuning.report.parent_report import Told, refresh, write_report
+from histo_mlflow.tuning.report.trials_table import best_so_far
+from histo_mlflow.tuning.study.recipe_name import recipe_name
 
 AXES = ("lr", "batch_size", "optimiser", "momentum")
 SEARCH = {"metric": "val/auc", "direction": "maximize"}
@@ -97,7 +97,7 @@ def quick(monkeypatch):
     """Without pictures, which have tests of their own."""
     drawn = []
     monkeypatch.setattr(
-        "histo_mlflow.tuning.parent_report.draw_study",
+        "histo_mlflow.tuning.report.parent_report.draw_study",
         lambda study, folder, **named: drawn.append(named) or {"rank.png": "not today"},
     )
     return drawn

@@ -5,8 +5,9 @@ import pytest
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
-from histo_mlflow.tuning import attributes, parent_run
+from histo_mlflow.tuning import parent_run
 from histo_mlflow.tuning.parent_run import open_command, open_parent
+from histo_mlflow.tuning.shared import attributes
 
 PARAMS = {"lr": 0.1}
 

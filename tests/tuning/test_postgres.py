@@ -10,7 +10,7 @@ import pytest
 
 import queue_workers
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning.storage import open_storage
+from histo_mlflow.tuning.shared.storage import open_storage
 from queue_workers import CONTEXT
 
 

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 import made_studies
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.tuning._progress_lines import ended_line, lines
-from histo_mlflow.tuning._text_width import columns, fit
-from histo_mlflow.tuning.progress import Progress
-from histo_mlflow.tuning.snapshot import look
+from histo_mlflow.tuning.report._progress_lines import ended_line, lines
+from histo_mlflow.tuning.report._text_width import columns, fit
+from histo_mlflow.tuning.report.progress import Progress
+from histo_mlflow.tuning.report.snapshot import look
 
 PARAMS = {"lr": 1.23e-3, "batch_size": 64, "policy": "dermoscopy", "optimiser": "sgd"}
 
@@ -144,7 +144,7 @@ def test_the_table_fits_again_after_the_terminal_was_resized(terminal, monkeypat
 
 
 def test_lines_that_a_narrower_terminal_broke_are_counted(terminal):
-    from histo_mlflow.tuning._live_text import Live
+    from histo_mlflow.tuning.report._live_text import Live
 
     live = Live(terminal.file)
     live.draw(lambda width, rows, plain: ["x" * 70, "y" * 10])

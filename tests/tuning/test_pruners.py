@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from histo_mlflow.tuning.pruners import (
+from histo_mlflow.tuning.study.pruners import (
     PRUNERS,
     Hyperband,
     Median,

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from histo_mlflow.tuning import _pulse
-from histo_mlflow.tuning._stillness import Stillness
+from histo_mlflow.tuning.shared.stillness import Stillness
 
 
 @pytest.fixture

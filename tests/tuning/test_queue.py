@@ -8,12 +8,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning import queue as queues_of_studies
-from histo_mlflow.tuning._lease import Lease
-from histo_mlflow.tuning._reaper import Observer
-from histo_mlflow.tuning._spans import union_seconds
-from histo_mlflow.tuning.queue import LostTrialError, Queue, Worker
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared import queue as queues_of_studies
+from histo_mlflow.tuning.shared._lease import Lease
+from histo_mlflow.tuning.shared._reaper import Observer
+from histo_mlflow.tuning.shared._spans import union_seconds
+from histo_mlflow.tuning.shared.queue import LostTrialError, Queue, Worker
 
 GUESSES = [{"x": 0.25}, {"x": 0.5, "c": "b"}]
 

@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 import queue_workers
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.queue import Lease, Queue, Worker
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared.queue import Lease, Queue, Worker
 from queue_workers import CONTEXT, value_of
 
 SLOTS, WORKERS, KILLS = 30, 4, 5

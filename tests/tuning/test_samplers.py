@@ -7,9 +7,18 @@ import optuna
 import pytest
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning.design import grid
-from histo_mlflow.tuning.samplers import SAMPLERS, CmaEs, Gp, Grid, Qmc, Random, Tpe, make_sampler
-from histo_mlflow.tuning.space import holds, suggest
+from histo_mlflow.tuning.study.design import grid
+from histo_mlflow.tuning.study.samplers import (
+    SAMPLERS,
+    CmaEs,
+    Gp,
+    Grid,
+    Qmc,
+    Random,
+    Tpe,
+    make_sampler,
+)
+from histo_mlflow.tuning.study.space import holds, suggest
 from study_spaces import space_of
 
 SPECS = {

@@ -3,7 +3,7 @@
 import pytest
 
 import made_studies
-from histo_mlflow.tuning.snapshot import look
+from histo_mlflow.tuning.report.snapshot import look
 
 LR = {"lr": 1e-3}
 SEARCH = {"metric": "val/auc", "direction": "maximize", "used_seconds": 60.0}

@@ -8,8 +8,8 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 
 from histo_mlflow import recipe
 from histo_mlflow.errors import RecipeError
-from histo_mlflow.tuning.design import grid, grid_size, quasi_random_point
-from histo_mlflow.tuning.space import (
+from histo_mlflow.tuning.study.design import grid, grid_size, quasi_random_point
+from histo_mlflow.tuning.study.space import (
     conditions,
     count,
     distribution,

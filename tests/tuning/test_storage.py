@@ -16,8 +16,8 @@ from optuna.trial import TrialState, create_trial
 import postgres
 import queue_workers
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning import _sqlite, _steady
-from histo_mlflow.tuning.storage import asked, open_storage
+from histo_mlflow.tuning.shared import _sqlite, _steady
+from histo_mlflow.tuning.shared.storage import asked, open_storage
 from queue_workers import CONTEXT
 
 
@@ -66,7 +66,7 @@ def test_a_maker_that_was_killed_leaves_no_half_of_a_database(tmp_path):
     code = (
         "import os, sys; from histo_mlflow import files; from pathlib import Path;"
         "files.name_if_free = lambda *_: os.kill(os.getpid(), 9);"
-        "from histo_mlflow.tuning import _sqlite; _sqlite.create(Path(sys.argv[1]))"
+        "from histo_mlflow.tuning.shared import _sqlite; _sqlite.create(Path(sys.argv[1]))"
     )
     killed = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(path)], check=False)
 
@@ -268,7 +268,7 @@ def test_a_grpc_url_without_host_or_port_is_refused(url):
 
 def test_a_grpc_server_that_is_not_there_is_told_within_ten_seconds(monkeypatch):
     pytest.importorskip("grpc", reason="needs `pip install grpcio`")
-    monkeypatch.setattr("histo_mlflow.tuning._other_storages.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("histo_mlflow.tuning.shared._other_storages.CONNECT_SECONDS", 0.5)
     begin = time.monotonic()
     said = refused(f"grpc://127.0.0.1:{postgres.free_port()}")
 

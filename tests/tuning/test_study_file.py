@@ -8,10 +8,10 @@ import yaml
 
 from histo_mlflow import recipe
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning._part import seconds_of
-from histo_mlflow.tuning.pruners import Median, NoPruner
-from histo_mlflow.tuning.space import assignment, conditions, meet, trial_recipe
-from histo_mlflow.tuning.study_file import load_study, shipped_studies
+from histo_mlflow.tuning.study._part import seconds_of
+from histo_mlflow.tuning.study.pruners import Median, NoPruner
+from histo_mlflow.tuning.study.space import assignment, conditions, meet, trial_recipe
+from histo_mlflow.tuning.study.study_file import load_study, shipped_studies
 
 RIGHT = {
     "recipe": "demo",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import made_studies
-from histo_mlflow.tuning.summary import duration, summary, summary_text
+from histo_mlflow.tuning.report.summary import duration, summary, summary_text
 
 AXES = ("lr", "batch_size", "optimiser", "momentum")
 

@@ -4,9 +4,9 @@ import pytest
 
 from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.tuning import attributes
 from histo_mlflow.tuning import supervise as module
 from histo_mlflow.tuning.limits import Limits, time_is_up
+from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.supervise import supervise
 from histo_mlflow.tuning.team import Death
 

@@ -10,8 +10,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import made_studies
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.trials_table import (
+from histo_mlflow.tuning.report.trials_table import (
     best,
     best_so_far,
     counts,
@@ -20,6 +19,7 @@ from histo_mlflow.tuning.trials_table import (
     state_of,
     trials_table,
 )
+from histo_mlflow.tuning.shared import attributes
 
 AXES = (*made_studies.FIXED, "momentum")
 

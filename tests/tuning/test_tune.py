@@ -10,7 +10,7 @@ from histo_mlflow.errors import Interrupted
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning import tune as module
-from histo_mlflow.tuning.study_file import load_study
+from histo_mlflow.tuning.study.study_file import load_study
 
 
 def test_the_run_of_an_mlflow_run_that_is_gone_before_the_study_is_begun_is_closed(

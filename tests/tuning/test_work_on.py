@@ -6,8 +6,8 @@ import pytest
 
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
-from histo_mlflow.tuning import attributes
-from histo_mlflow.tuning.queue import Reaped
+from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared.queue import Reaped
 from histo_mlflow.tuning.work_on import close_lost
 
 LOST = Reaped(

@@ -144,7 +144,7 @@ def tune(
     with ending_with_parent(started_by=started_by):  # before the imports, which take seconds
         with ending_at_once():
             from histo_mlflow.jobs.talk import Talk
-            from histo_mlflow.tuning.study_file import load_study
+            from histo_mlflow.tuning.study.study_file import load_study
             from histo_mlflow.tuning.tune import tune as run_study
 
         # Nothing is garbage any more when the process ends; looking through it takes seconds.

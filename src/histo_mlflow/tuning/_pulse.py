@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from histo_mlflow.tuning._stillness import Stillness
+from histo_mlflow.tuning.shared.stillness import Stillness
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0

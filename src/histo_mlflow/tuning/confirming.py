@@ -25,17 +25,17 @@ from histo_mlflow.jobs.train import TrainResult, train
 from histo_mlflow.jobs.trainable import parameters_of
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.lifecycle import run_of_key
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning import confirmation as plans
-from histo_mlflow.tuning.conclude import conclude
-from histo_mlflow.tuning.confirm_figure import confirmation as drawn
-from histo_mlflow.tuning.confirm_plan import Plan, confirm_key
-from histo_mlflow.tuning.confirm_report import Confirmation, Outcome
-from histo_mlflow.tuning.confirm_text import mlflow_metrics, render
+from histo_mlflow.tuning.confirm import confirmation as plans
+from histo_mlflow.tuning.confirm.conclude import conclude
+from histo_mlflow.tuning.confirm.confirm_figure import confirmation as drawn
+from histo_mlflow.tuning.confirm.confirm_plan import Plan, confirm_key
+from histo_mlflow.tuning.confirm.confirm_report import Confirmation, Outcome
+from histo_mlflow.tuning.confirm.confirm_text import mlflow_metrics, render
 from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.machine_share import whole_machine
-from histo_mlflow.tuning.queue import ending_of
-from histo_mlflow.tuning.space import suggest, trial_recipe
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.queue import ending_of
+from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.work_on import Site, showing, work_on
 
 REPORT = "confirmation.json"

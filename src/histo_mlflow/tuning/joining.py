@@ -11,9 +11,9 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning.definition import Definition, changes, differences
-from histo_mlflow.tuning.storage import asked
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.storage import asked
+from histo_mlflow.tuning.study.definition import Definition, changes, differences
 
 MAKING_SECONDS = 10.0
 """The longest that a study is waited for whose maker has not written down what it is."""

@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial
 from histo_mlflow.errors import BusyError
 from histo_mlflow.jobs.keep import drop_checkpoints
 from histo_mlflow.jobs.run_folder import RunFolder
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning.trials_table import Direction, in_order_of_value
+from histo_mlflow.tuning.report.trials_table import Direction, in_order_of_value
+from histo_mlflow.tuning.shared import attributes as name
 
 
 def keep_best(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from histo_mlflow.tuning.queue import Queue
+from histo_mlflow.tuning.shared.queue import Queue
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from histo_mlflow.jobs.search_run import SearchResult, search_run
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.start import start_run
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning import confirmation
-from histo_mlflow.tuning.attributes import TrialState
-from histo_mlflow.tuning.confirm_plan import plan_of
-from histo_mlflow.tuning.queue import LostTrialError
-from histo_mlflow.tuning.space import suggest, trial_recipe
+from histo_mlflow.tuning.confirm import confirmation
+from histo_mlflow.tuning.confirm.confirm_plan import plan_of
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.attributes import TrialState
+from histo_mlflow.tuning.shared.queue import LostTrialError
+from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.workplace import Workplace
 
 BUSY_SECONDS = 5.0

@@ -13,7 +13,7 @@ from histo_mlflow.errors import TrackingError
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import Store
-from histo_mlflow.tuning import attributes as name
+from histo_mlflow.tuning.shared import attributes as name
 
 OTHERS_SECONDS = 15.0
 """The longest that the parent run is waited for which another command is about to make."""

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from histo_mlflow.errors import StudyError
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tuning.limits import Limits, time_is_up
-from histo_mlflow.tuning.queue import Queue, Reaped
+from histo_mlflow.tuning.shared.queue import Queue, Reaped
 from histo_mlflow.tuning.team import Death, Team
 
 LOOK_SECONDS = 0.5

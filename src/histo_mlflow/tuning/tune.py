@@ -26,17 +26,17 @@ from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.training.doctor import DoctorLevel
-from histo_mlflow.tuning import attributes as name
 from histo_mlflow.tuning.confirming import Confirmed, confirm_best
-from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.joining import Joined, make_or_join, refuse_other
 from histo_mlflow.tuning.machine_share import devices_of, how_many, with_threads
-from histo_mlflow.tuning.parent_report import write_report
 from histo_mlflow.tuning.parent_run import open_command, open_parent
-from histo_mlflow.tuning.space import suggest, trial_recipe
-from histo_mlflow.tuning.storage import DEFAULT_URL, open_storage
-from histo_mlflow.tuning.study_file import StudyFile
-from histo_mlflow.tuning.summary import summary_text
+from histo_mlflow.tuning.report.parent_report import write_report
+from histo_mlflow.tuning.report.summary import summary_text
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.storage import DEFAULT_URL, open_storage
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.space import suggest, trial_recipe
+from histo_mlflow.tuning.study.study_file import StudyFile
 from histo_mlflow.tuning.work_on import Site, searched
 
 

@@ -18,18 +18,18 @@ from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.lifecycle import close_run, run_of_key
 from histo_mlflow.tracking.run import TrackedRun
 from histo_mlflow.tracking.store import Store
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.keeping import keep_best
 from histo_mlflow.tuning.limits import Limits
 from histo_mlflow.tuning.order import Order
-from histo_mlflow.tuning.parent_report import Told, refresh
-from histo_mlflow.tuning.progress import Progress
-from histo_mlflow.tuning.queue import Queue, Reaped, Worker
-from histo_mlflow.tuning.snapshot import look
-from histo_mlflow.tuning.space import fixed_params
-from histo_mlflow.tuning.storage import Opened
-from histo_mlflow.tuning.study_file import StudyFile
+from histo_mlflow.tuning.report.parent_report import Told, refresh
+from histo_mlflow.tuning.report.progress import Progress
+from histo_mlflow.tuning.report.snapshot import look
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.queue import Queue, Reaped, Worker
+from histo_mlflow.tuning.shared.storage import Opened
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.space import fixed_params
+from histo_mlflow.tuning.study.study_file import StudyFile
 from histo_mlflow.tuning.supervise import supervise
 from histo_mlflow.tuning.team import Team
 

@@ -19,17 +19,17 @@ from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.store import Store, connect
-from histo_mlflow.tuning import attributes as name
-from histo_mlflow.tuning.definition import Definition
 from histo_mlflow.tuning.joining import find
 from histo_mlflow.tuning.keeping import keep_best
 from histo_mlflow.tuning.limits import Limits, time_is_up
 from histo_mlflow.tuning.order import Order
-from histo_mlflow.tuning.pruners import make_pruner
-from histo_mlflow.tuning.queue import Queue, Worker
-from histo_mlflow.tuning.samplers import make_sampler
-from histo_mlflow.tuning.space import Space
-from histo_mlflow.tuning.storage import open_storage
+from histo_mlflow.tuning.shared import attributes as name
+from histo_mlflow.tuning.shared.queue import Queue, Worker
+from histo_mlflow.tuning.shared.storage import open_storage
+from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.study.pruners import make_pruner
+from histo_mlflow.tuning.study.samplers import make_sampler
+from histo_mlflow.tuning.study.space import Space
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the processes of a study share: its storage, the queue of its trials, their attributes."""

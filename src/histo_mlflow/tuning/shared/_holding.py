@@ -1,0 +1,107 @@
+"""Holding a trial: saying so every few seconds, and noticing when it is another's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from histo_mlflow.errors import StudyError
+from histo_mlflow.tuning.shared import _spans, attributes
+from histo_mlflow.tuning.shared._lease import Lease, LostTrialError, Worker, assert_held
+
+
+@dataclass
+class Holding:
+    """A trial that this process took.
+
+    Args:
+        lease: as last written.
+        spans: earlier ones of the trial, and at the end the one that goes on.
+        lost: why it is no longer held.
+        ended: whether this process has ended it.
+    """
+
+    storage: BaseStorage
+    trial_id: int
+    lease: Lease
+    spans: list[_spans.Span]
+    lost: LostTrialError | None = None
+    ended: bool = False
+    # The beat and the trial's own thread write the same attributes.
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @classmethod
+    def begin(cls, storage: BaseStorage, trial_id: int, worker: Worker) -> Holding:
+        """Write down that a trial which was just set RUNNING is held by `worker`."""
+        attrs = storage.get_trial(trial_id).user_attrs
+        before = Lease.of(attrs)
+        take = max(attrs.get(attributes.TAKES, 0), before.take if before else 0) + 1
+        lease = Lease(worker=worker, take=take, beat=0)
+        # First the number: a life is lost with a lease, and so every lost one was counted as taken.
+        storage.set_trial_user_attr(trial_id, attributes.TAKES, take)
+        storage.set_trial_user_attr(trial_id, attributes.LEASE, lease.text())
+        now = time.time()
+        holding = cls(storage, trial_id, lease, [*_spans.spans_of(attrs), (now, now)])
+        holding.write_spans()
+        return holding
+
+    def check(self) -> FrozenTrial:
+        """The trial as stored, if it is still held.
+
+        Raises:
+            LostTrialError: it is another's, or has ended.
+        """
+        with self.lock:
+            if self.lost is None:
+                try:
+                    return assert_held(self.storage, self.trial_id, self.lease)
+                except LostTrialError as error:
+                    self.lost = error
+            raise self.lost
+
+    def beat(self) -> None:
+        """`check`, and say so.
+
+        Raises:
+            LostTrialError: it is another's, or has ended.
+        """
+        with self.lock:
+            self.check()
+            self.lease = replace(self.lease, beat=self.lease.beat + 1)
+            self.storage.set_trial_user_attr(self.trial_id, attributes.LEASE, self.lease.text())
+            self.write_spans()
+
+    def write_spans(self) -> None:
+        """The last span reaches to now."""
+        begin, _ = self.spans[-1]
+        self.spans[-1] = (begin, max(begin, time.time()))
+        self.storage.set_trial_user_attr(self.trial_id, attributes.SPANS, _spans.text(self.spans))
+
+
+@contextmanager
+def beating(holding: Holding, beat_seconds: float) -> Iterator[None]:
+    """A thread that beats until the block ends, or the trial is another's."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(beat_seconds):
+            try:
+                holding.beat()
+            except LostTrialError:
+                return  # `holding.lost` tells the trial's own thread at its next `check`
+            except StudyError:
+                continue  # the storage is away: `check` meets the same and says so
+
+    thread = threading.Thread(target=run, daemon=True, name=f"lease of trial {holding.trial_id}")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
