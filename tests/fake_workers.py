@@ -34,7 +34,7 @@ def beat(order: str, log: str) -> None:
 
     _pulse.BEAT_SECONDS = 0.05
     Path(log).write_text("at work\n")
-    with _pulse.beating(Path(log)):
+    with _pulse.beating(_pulse.sign_of(Path(log))):
         time.sleep(60)
 
 
@@ -49,7 +49,7 @@ def main_under_mlflow_run(outcome: str, order: str, log: str) -> None:
     from histo_mlflow.errors import Interrupted, TrackingError
     from histo_mlflow.tuning import worker
 
-    def work(order: object) -> None:
+    def work(order: object, sign: Path) -> None:
         print("a line on stdout")
         print(f"run {os.environ.get('MLFLOW_RUN_ID')}", file=sys.stderr, flush=True)
         sys.stdout.flush()

@@ -18,71 +18,76 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def log(tmp_path):
-    path = tmp_path / "worker.log"
+def sign(tmp_path):
+    path = _pulse.sign_of(tmp_path / "worker.log")
     path.touch()
     return path
 
 
-def looks(watch, log, clock, seconds, every=0.5):
+def looks(watch, sign, clock, seconds, every=0.5):
     found = []
     while clock[0] < seconds:
-        found.append(watch.is_silent(log))
+        found.append(watch.is_silent(sign))
         clock[0] += every
     return found
 
 
-def test_a_worker_is_silent_once_its_log_was_not_touched_for_half_a_minute(clock, log):
-    found = looks(_pulse.Watch(), log, clock, 31.0)
+def test_a_worker_is_silent_once_its_file_was_not_touched_for_half_a_minute(clock, sign):
+    found = looks(_pulse.Watch(), sign, clock, 31.0)
 
     assert found == [False] * 60 + [True] * 2
 
 
-def test_a_touch_begins_the_time_anew(clock, log):
+def test_a_touch_begins_the_time_anew(clock, sign):
     watch = _pulse.Watch()
-    looks(watch, log, clock, 29.0)
-    os.utime(log, ns=(1, 1))
+    looks(watch, sign, clock, 29.0)
+    os.utime(sign, ns=(1, 1))
 
-    assert looks(watch, log, clock, 58.0) == [False] * 58
-    assert looks(watch, log, clock, 60.0)[-1] is True
+    assert looks(watch, sign, clock, 58.0) == [False] * 58
+    assert looks(watch, sign, clock, 60.0)[-1] is True
 
 
-def test_a_pause_of_the_whole_machine_is_no_proof(clock, log):
+def test_a_pause_of_the_whole_machine_is_no_proof(clock, sign):
     watch = _pulse.Watch()
-    watch.is_silent(log)
+    watch.is_silent(sign)
     clock[0] += 3600.0
 
-    assert watch.is_silent(log) is False
+    assert watch.is_silent(sign) is False
 
 
-def test_nothing_is_concluded_from_a_log_that_is_not_there(clock, tmp_path):
+def test_nothing_is_concluded_from_a_file_that_is_not_there(clock, tmp_path):
     watch = _pulse.Watch()
 
     assert not any(looks(watch, tmp_path / "none", clock, 100.0))
 
 
-def test_a_worker_touches_its_log_until_its_work_ends(log, monkeypatch):
-    monkeypatch.setattr(_pulse, "BEAT_SECONDS", 0.01)
-    os.utime(log, ns=(1, 1))
-    with _pulse.beating(log):
+@pytest.fixture
+def touched(sign):
+    """Waits until the file is touched."""
+
+    def wait():
+        os.utime(sign, ns=(1, 1))
         deadline = time.monotonic() + 20.0
-        while log.stat().st_mtime_ns == 1:
+        while sign.stat().st_mtime_ns == 1:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    os.utime(log, ns=(1, 1))
-    time.sleep(0.05)
 
-    assert log.stat().st_mtime_ns == 1
+    return wait
 
 
-def test_a_log_that_was_removed_ends_no_work(log, monkeypatch):
+def test_a_worker_touches_its_file_until_its_work_ends(sign, touched, monkeypatch):
     monkeypatch.setattr(_pulse, "BEAT_SECONDS", 0.01)
-    with _pulse.beating(log):
-        log.unlink()
+    with _pulse.beating(sign):
+        touched()
+        touched()
+
+    assert not sign.exists()
+
+
+def test_a_file_that_was_removed_ends_no_work(sign, touched, monkeypatch):
+    monkeypatch.setattr(_pulse, "BEAT_SECONDS", 0.01)
+    with _pulse.beating(sign):
+        sign.unlink()
         time.sleep(0.05)
-        log.touch()
-        os.utime(log, ns=(1, 1))
-        deadline = time.monotonic() + 20.0
-        while log.stat().st_mtime_ns == 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        sign.touch()
+        touched()

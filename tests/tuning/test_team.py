@@ -103,6 +103,7 @@ def test_of_two_workers_the_one_that_was_halted_is_killed_and_the_other_goes_on(
     assert death.why == "a worker hung and was killed"
     assert other.process.is_alive()
     assert [one.hung for one in team.stop()] == [False]
+    assert list((tmp_path / "logs").glob("*.alive")) == []
 
 
 def test_a_worker_that_failed_is_told_with_its_last_line_and_its_log_is_kept(form, tmp_path):

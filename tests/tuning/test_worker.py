@@ -51,10 +51,11 @@ def test_a_worker_ends_with_a_code_and_a_sentence_and_has_no_run_of_mlflow_run(
 
 
 @pytest.fixture
-def place(one_bench, monkeypatch):
+def place(one_bench, monkeypatch, tmp_path):
     """A workplace with a real queue; what is done with a trial is up to the test."""
     queue = one_bench.queue("w")
     made = SimpleNamespace(queue=queue, claim=queue.claim, time_is_up=lambda: False)
+    made.sign = tmp_path / "worker.alive"
     monkeypatch.setattr(workplace, "open_workplace", lambda order, ending: made)
     monkeypatch.setattr(worker, "IDLE_SECONDS", 0.0)
     return made
@@ -65,13 +66,15 @@ def test_it_takes_trials_until_there_are_none(place, monkeypatch):
     numbers = []
 
     def end(place, trial):
+        assert place.sign.exists()
         numbers.append(trial.number)
         place.queue.finish(trial._trial_id, "complete", 1.0)
 
     monkeypatch.setattr(objective, "run_trial", end)
-    worker.work(ORDER)
+    worker.work(ORDER, place.sign)
 
     assert numbers == [0, 1, 2]
+    assert not place.sign.exists()
     assert place.queue.over()
 
 
@@ -94,7 +97,7 @@ def test_it_waits_for_trials_that_others_are_at(place, one_bench, monkeypatch):
         "run_trial",
         lambda place, trial: place.queue.finish(trial._trial_id, "complete", 1.0),
     )
-    worker.work(ORDER)
+    worker.work(ORDER, place.sign)
 
     assert len(looks) == 3
     assert place.queue.counts().complete == 1
@@ -103,7 +106,7 @@ def test_it_waits_for_trials_that_others_are_at(place, one_bench, monkeypatch):
 def test_it_begins_no_trial_when_time_is_up(place):
     place.queue.fill(1, [])
     place.time_is_up = lambda: True
-    worker.work(ORDER)
+    worker.work(ORDER, place.sign)
 
     assert place.queue.counts().waiting == 1
 
@@ -120,7 +123,7 @@ def test_a_signal_between_taking_a_trial_and_working_on_it_gives_it_back(place, 
     place.claim = claim_as_a_signal_comes
     monkeypatch.setattr(objective, "run_trial", None)
     with pytest.raises(Interrupted):
-        worker.work(ORDER)
+        worker.work(ORDER, place.sign)
 
     counts = place.queue.counts()
     assert (counts.running, counts.waiting) == (0, 1)

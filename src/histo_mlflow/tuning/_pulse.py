@@ -21,34 +21,47 @@ their leases do not count as dead."""
 _LOOK_SECONDS = 0.5
 
 
+def sign_of(log: Path) -> Path:
+    """The file that a worker touches, beside its log."""
+    return log.with_suffix(".alive")
+
+
 @contextmanager
-def beating(log: Path) -> Iterator[None]:
-    """While open, a thread of a worker touches its log every few seconds."""
+def beating(sign: Path) -> Iterator[None]:
+    """While open, a thread of a worker touches a file every few seconds; gone afterwards.
+
+    Not to be opened before libraries are imported: that can take long, in one piece, from a disk
+    far away.
+    """
 
     def touch() -> None:
-        with suppress(OSError):  # of a log that is gone nobody concludes anything
-            os.utime(log)
+        with suppress(OSError):  # nobody concludes anything from a file that is not there
+            os.utime(sign)
 
-    with _every(lambda: BEAT_SECONDS, touch, "sign of life"):
-        yield
+    sign.touch()
+    try:
+        with _every(lambda: BEAT_SECONDS, touch, "sign of life"):
+            yield
+    finally:
+        sign.unlink(missing_ok=True)
 
 
 class Watch:
-    """How long the logs of workers have not been touched."""
+    """How long the files of workers have not been touched."""
 
     def __init__(self) -> None:
         self._stillness = Stillness()
 
-    def is_silent(self, log: Path) -> bool:
-        """Look at a worker's log; whether it was not touched for `SILENT_SECONDS`.
+    def is_silent(self, sign: Path) -> bool:
+        """Look at a worker's file; whether it was not touched for `SILENT_SECONDS`.
 
-        One that cannot be looked at tells nothing; a worker that is starting has none yet.
+        One that cannot be looked at tells nothing; a worker that begins or ends has none.
         """
         try:
-            touched = log.stat().st_mtime_ns
+            touched = sign.stat().st_mtime_ns
         except OSError:
             return False
-        return self._stillness.is_still(log, touched, SILENT_SECONDS)
+        return self._stillness.is_still(sign, touched, SILENT_SECONDS)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from histo_mlflow import files
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning._pulse import Watch, watching
+from histo_mlflow.tuning._pulse import Watch, sign_of, watching
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.worker import main
 
@@ -70,7 +70,7 @@ class _Member:
 
     def kill_if_silent(self, watch: Watch) -> None:
         """It may hold the storage locked, so that nobody can write in it what it is at."""
-        if self.process.exitcode is None and watch.is_silent(self.log):
+        if self.process.exitcode is None and watch.is_silent(sign_of(self.log)):
             self.hung = True
             self.process.kill()
 
@@ -188,6 +188,7 @@ def _context() -> Any:
 
 def _death(member: _Member) -> Death:
     member.process.join()
+    sign_of(member.log).unlink(missing_ok=True)
     code = int(member.process.exitcode or 0)
     lines: list[str] = []
     if member.log.is_file():

@@ -10,7 +10,7 @@ from time import sleep
 from histo_mlflow.errors import HistoMlflowError, Interrupted
 from histo_mlflow.jobs.parent import ending_with_parent
 from histo_mlflow.jobs.signals import Ending, ending_by_signal
-from histo_mlflow.tuning._pulse import beating
+from histo_mlflow.tuning._pulse import beating, sign_of
 from histo_mlflow.tuning.order import Order
 
 IDLE_SECONDS = 1.0
@@ -39,8 +39,7 @@ def main(order: str, log: str) -> None:
         os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace"
     )
     try:
-        with beating(Path(log)):
-            work(Order.from_json(order))
+        work(Order.from_json(order), sign_of(Path(log)))
     except Interrupted:
         sys.exit(0)  # saved and given back, as was asked for
     except HistoMlflowError as error:
@@ -49,8 +48,12 @@ def main(order: str, log: str) -> None:
         sys.exit(1)
 
 
-def work(order: Order) -> None:
+def work(order: Order, sign: Path) -> None:
     """Take trials until there are none.
+
+    Args:
+        order: see there.
+        sign: file that is touched while this process is at work.
 
     Raises:
         HistoMlflowError: the storage, the store, the data or the disk failed; the trial was given
@@ -62,7 +65,11 @@ def work(order: Order) -> None:
         from histo_mlflow.tuning.objective import run_trial
         from histo_mlflow.tuning.workplace import open_workplace
 
-        with ending_by_signal() as signals, ending_with_parent(lambda: _gone(signals)):
+        with (
+            ending_by_signal() as signals,
+            ending_with_parent(lambda: _gone(signals)),
+            beating(sign),
+        ):
             place = open_workplace(order, signals)
             try:
                 while not place.queue.over() and not place.time_is_up():
