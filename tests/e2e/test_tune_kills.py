@@ -171,6 +171,30 @@ def test_the_same_command_goes_on_after_ctrl_c_and_after_a_kill_of_the_command(
     assert set(told.endings()) <= {"complete", "pruned"}
 
 
+def test_a_signal_to_all_processes_of_a_command_costs_no_trial_a_life(start, store_uri, tmp_path):
+    """As `timeout`, Slurm and systemd send it: also to the server that workers are forked from."""
+    study = write_study(tmp_path, trials=3, epochs=30, retries=0)
+    command = tuned(study, store_uri, workers=2, quiet=False)
+    stopped = start(*command)
+    wait_until(lambda: at_work(trials_in(tmp_path)), "an epoch")
+    workers = workers_of(stopped.pid)
+    everyone = [psutil.Process(stopped.pid), *psutil.Process(stopped.pid).children(recursive=True)]
+    for one in everyone:
+        one.send_signal(signal.SIGTERM)
+    ended = stopped.wait()
+
+    assert (ended.code, ended.sentence) == (143, "ended by SIGTERM")
+    assert "exit code 255" not in ended.said
+    assert still(workers) == []
+    told = read(tmp_path, store_uri)
+    assert running(told.trials) == []
+    assert not [n for n, runs in told.children.items() if runs[0].info.status == "RUNNING"]
+    assert start(*command).wait().code == 0
+    told = read(tmp_path, store_uri)
+    assert_whole(told, 3)
+    assert set(told.endings()) <= {"complete", "pruned"}  # with no retries a lost life fails one
+
+
 @pytest.fixture
 def impatient(store_uri, tmp_path):
     """Starts a study whose workers count as dead after seconds: see `impatient_tune.py`."""

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import time
+from multiprocessing import forkserver
 
 import pytest
 
 import fake_workers
 import queue_workers
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning import _pulse
+from histo_mlflow.tuning import _member, _pulse
 from histo_mlflow.tuning import team as teams
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.team import FRUITLESS, Death, Team
@@ -148,7 +149,7 @@ def test_an_epoch_between_two_deaths_begins_the_count_anew(form):
 
 
 def test_stop_asks_workers_to_end_and_kills_those_that_do_not(form, tmp_path, monkeypatch):
-    monkeypatch.setattr(teams, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(_member, "STOP_SECONDS", 0.5)
     obedient, deaf = form(fake_workers.sleep), form(fake_workers.sleep_through_sigterm)
     obedient.start()
     deaf.start()
@@ -157,3 +158,22 @@ def test_stop_asks_workers_to_end_and_kills_those_that_do_not(form, tmp_path, mo
 
     assert codes == [-signal.SIGTERM, -signal.SIGKILL]
     assert (len(obedient), len(deaf)) == (0, 0)
+
+
+def test_workers_whose_server_was_killed_are_asked_to_end_and_started_again(
+    form, tmp_path, monkeypatch
+):
+    """Nothing is known any more of how they end; two at one trial must not be."""
+    monkeypatch.setattr(_member, "STOP_SECONDS", 0.3)
+    team = form(fake_workers.sleep_through_sigterm, size=1)
+    team.start()
+    until(lambda: any(path.read_text() for path in logs(tmp_path)))
+    (member,) = team._members
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    (death,) = until(team.buried)
+    left = member.lives
+    team.refill(1, progress=1)
+    (new,) = team._members
+
+    assert (death.code, left) == (-signal.SIGKILL, False)
+    assert new.lives

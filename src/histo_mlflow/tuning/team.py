@@ -8,71 +8,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from histo_mlflow import files
 from histo_mlflow.errors import StudyError
-from histo_mlflow.tuning._pulse import Watch, sign_of, watching
+from histo_mlflow.tuning._member import Death, Member, end
+from histo_mlflow.tuning._pulse import Watch, watching
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.worker import main
 
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
+__all__ = ["Death", "Team"]
 
-STOP_SECONDS = 25.0
-"""A worker that was asked to end saves its trial within this time, or is killed."""
 FRUITLESS = 8
 """So many deaths in a row without an epoch between them, and no more workers are started."""
 _IMPORTED = ("histo_mlflow.tuning._preloaded",)
-
-
-@dataclass(frozen=True)
-class Death:
-    """A worker process that is no more.
-
-    Attributes:
-        worker: its id.
-        code: exit code; the negative number of the signal that killed it.
-        said: the last line that it wrote.
-        hung: it was killed because it gave no sign of life any more.
-    """
-
-    worker: str
-    code: int
-    said: str
-    hung: bool = False
-
-    @property
-    def why(self) -> str:
-        """In a few words."""
-        if self.hung:
-            return "a worker hung and was killed"
-        if self.code < 0:
-            return f"a worker was killed by {signal.Signals(-self.code).name}"
-        return self.said or f"a worker ended with exit code {self.code}"
-
-
-@dataclass
-class _Member:
-    worker: str
-    place: int
-    process: BaseProcess
-    log: Path
-    hung: bool = False
-
-    def kill_if_silent(self, watch: Watch) -> None:
-        """It may hold the storage locked, so that nobody can write in it what it is at."""
-        if self.process.exitcode is None and watch.is_silent(sign_of(self.log)):
-            self.hung = True
-            self.process.kill()
 
 
 @dataclass
@@ -93,7 +48,7 @@ class Team:
     devices: Sequence[str]
     logs: Path
     program: Callable[[str, str], None] | None = None
-    _members: list[_Member] = field(default_factory=list)
+    _members: list[Member] = field(default_factory=list)
     _fruitless: int = 0
     _progress: int = 0
     _watched: ExitStack = field(default_factory=ExitStack)
@@ -113,13 +68,13 @@ class Team:
         """Workers that ended since the last call."""
         ended = [member for member in self._members if member.process.exitcode is not None]
         self._members = [member for member in self._members if member not in ended]
-        return [_death(member) for member in ended]
+        return [member.death() for member in ended]
 
     def end(self, worker: str) -> None:
         """Kill a worker that is not heard of any more; nothing where it is none of this team."""
         for member in self._members:
             if member.worker == worker:
-                member.process.kill()
+                member.kill()
 
     def refill(self, lost: int, *, progress: int) -> None:
         """Start workers in the place of some that were killed.
@@ -147,22 +102,15 @@ class Team:
     def stop(self) -> list[Death]:
         """Ask all to save their trials and end; kill those that do not."""
         self._watched.close()
-        for member in self._members:
-            member.process.terminate()
-        deadline = monotonic() + STOP_SECONDS
-        while any(m.process.exitcode is None for m in self._members) and monotonic() < deadline:
-            sleep(0.05)
-        for member in self._members:
-            if member.process.exitcode is None:
-                member.process.kill()
+        end(self._members)
         ended, self._members = self._members, []
-        return [_death(member) for member in ended]
+        return [member.death() for member in ended]
 
     def _kill_silent(self, watch: Watch) -> None:
         for member in tuple(self._members):
             member.kill_if_silent(watch)
 
-    def _started(self, place: int) -> _Member:
+    def _started(self, place: int) -> Member:
         worker = uuid.uuid4().hex[:12]
         plan = {**self.order.plan, "device": self.devices[place % len(self.devices)]}
         order = replace(self.order, worker=worker, plan=plan, started_by=os.getpid())
@@ -174,7 +122,7 @@ class Team:
             daemon=True,
         )
         process.start()
-        return _Member(worker, place, process, log)
+        return Member(worker, place, process, log)
 
 
 def _context() -> Any:
@@ -184,17 +132,3 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
     return context
-
-
-def _death(member: _Member) -> Death:
-    member.process.join()
-    sign_of(member.log).unlink(missing_ok=True)
-    code = int(member.process.exitcode or 0)
-    lines: list[str] = []
-    if member.log.is_file():
-        lines = member.log.read_text("utf-8", errors="replace").strip().splitlines()
-    if code <= 0:
-        member.log.unlink(missing_ok=True)
-    said = lines[-1] if lines else ""
-    hung = member.hung and code == -signal.SIGKILL
-    return Death(member.worker, code, said.removeprefix("histo-mlflow: "), hung)

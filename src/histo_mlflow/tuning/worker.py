@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from time import sleep
@@ -27,6 +28,9 @@ def main(order: str, log: str) -> None:
         order: `Order.to_json`.
         log: file that gets what is written to stdout and stderr.
     """
+    if hasattr(signal, "pthread_sigmask"):
+        # The server that this process is forked from holds them back: see `_preloaded`.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the command's to hand on
     for name in _NOT_FOR_WORKERS:
