@@ -40,8 +40,7 @@ from _timing import machine
 from histo_mlflow.jobs import development, epochs, search_run
 from histo_mlflow.jobs.epochs import Epochs
 from histo_mlflow.training.checkpoint import Checkpoints
-from histo_mlflow.tuning import objective, workplace
-from histo_mlflow.tuning.limits import Limits, time_is_up
+from histo_mlflow.tuning import objective
 from histo_mlflow.tuning.report.parent_report import Told, refresh
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import Queue
@@ -100,7 +99,7 @@ def watched() -> None:
     """Let the functions that a trial goes through count their time."""
     for where, called, part in (
         (Queue, "over", "looking for a trial"),
-        (workplace, "time_is_up", "looking for a trial"),
+        (Queue, "time_is_up", "looking for a trial"),
         (Workplace, "claim", "claim"),
         (objective, "suggest", "sample"),
         (search_run, "_known", "run: begin"),
@@ -244,15 +243,15 @@ def copied_rows(
 def looks(place: Workplace, number: int = 20) -> tuple[float, float]:
     """Seconds, by the clock and of the processor, of a look of the supervisor; the median."""
     timed = []
-    queue, limits = place.queue, Limits(2, 3600.0)
+    queue = place.queue
     told = refresh(_Nobody(), queue.trials(), Told(), metric="val/auc", direction="maximize")
     for _ in range(number):
         wall, cpu = time.perf_counter(), time.process_time()
         queue.reap(dead=(), retries=2)
         trials = queue.trials()
         told = refresh(_Nobody(), trials, told, metric="val/auc", direction="maximize")
-        queue.over() or time_is_up(queue, limits)
-        time_is_up(queue, limits)
+        queue.over() or queue.time_is_up()
+        queue.time_is_up()
         timed.append((time.perf_counter() - wall, time.process_time() - cpu))
     walls, cpus = zip(*timed, strict=True)
     return statistics.median(walls), statistics.median(cpus)

@@ -26,7 +26,7 @@ from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning import objective, workplace
 from histo_mlflow.tuning.objective import run_trial
-from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared import _put_off, attributes
 from histo_mlflow.tuning.study._study_model import StudyFile
 from histo_mlflow.tuning.study.definition import Definition
 from histo_mlflow.tuning.study.pruners import Wilcoxon, make_pruner
@@ -200,7 +200,7 @@ def test_a_bug_keeps_its_traceback_and_ends_no_trial(place, train):
 
 
 def test_a_trial_that_another_process_trains_is_given_back(place, train, monkeypatch):
-    monkeypatch.setattr(objective, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(_put_off, "PAUSE_SECONDS", 0.0)
     train([BusyError("another process is at it")], [0.5])
     here = place()
     first, again = run_first(here), run_first(here)
@@ -208,6 +208,17 @@ def test_a_trial_that_another_process_trains_is_given_back(place, train, monkeyp
     assert first.state == TrialState.WAITING
     assert (again.number, again.state) == (0, TrialState.COMPLETE)
     assert attributes.LIVES_LOST not in again.user_attrs
+
+
+def test_while_a_trial_is_put_off_the_next_one_is_taken(place, train, one_bench):
+    train([BusyError("another process is at it")], [0.5])
+    here = place()
+    one_bench.queue("boss").fill(2, [])
+    first, second = run_first(here), run_first(here)
+
+    assert (first.number, first.state) == (0, TrialState.WAITING)
+    assert (second.number, second.state) == (1, TrialState.COMPLETE)
+    assert here.queue.claim() is None
 
 
 def take_over(one_bench):

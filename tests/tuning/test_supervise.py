@@ -5,7 +5,6 @@ import pytest
 from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tuning import supervise as module
-from histo_mlflow.tuning.limits import Limits, time_is_up
 from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.supervise import supervise
 from histo_mlflow.tuning.team import Death
@@ -54,10 +53,11 @@ def bench(one_bench):
 
 
 def supervised(queue, team, *, retries=2, wall_seconds=None, looks=None, failed=None):
+    queue._study.set_user_attr(attributes.WALL_SECONDS, wall_seconds)
     supervise(
         queue,
         team,
-        Limits(retries, wall_seconds),
+        retries=retries,
         on_look=lambda trials: looks is not None and looks.append([t.state.name for t in trials]),
         on_failed=lambda reaped: failed is not None and failed.append(reaped),
         talk=Talk(),
@@ -153,10 +153,27 @@ def test_when_time_is_up_no_worker_is_started_and_the_last_trials_are_waited_for
 def test_time_counts_what_was_worked_and_is_never_up_without_a_limit(bench):
     queue = bench.queue()
     queue.fill(1, [])
+    found = []
+    for wall_seconds in (0.0, 1.0, None):
+        queue._study.set_user_attr(attributes.WALL_SECONDS, wall_seconds)
+        found.append(queue.time_is_up())
 
-    assert time_is_up(queue, Limits(0, 0.0))
-    assert not time_is_up(queue, Limits(0, 1.0))
-    assert not time_is_up(queue, Limits(0, None))
+    assert found == [True, False, False]
+
+
+def test_a_longer_time_of_a_command_that_joins_holds_for_those_that_are_at_work(bench):
+    boss, worker = bench.queue("boss"), bench.queue("w")
+    boss.fill(1, [])
+
+    def give_longer():
+        bench.study.set_user_attr(attributes.WALL_SECONDS, 3600.0)
+        return [Death("gone", 0, "")]
+
+    team = FakeTeam(give_longer, ending(worker))
+    supervised(boss, team, wall_seconds=0.0)
+
+    assert team.refilled == [(1, 0)]
+    assert boss.over()
 
 
 def test_an_interruption_stops_the_team_and_gives_back_what_it_left(bench):

@@ -35,8 +35,9 @@ from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.machine_share import whole_machine
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import ending_of
+from histo_mlflow.tuning.site import Site
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
-from histo_mlflow.tuning.work_on import Site, showing, work_on
+from histo_mlflow.tuning.work_on import showing, work_on
 
 REPORT = "confirmation.json"
 WINNER = "winner_recipe.yaml"

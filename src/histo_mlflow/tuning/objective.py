@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from time import sleep
 from typing import Any
 
 from optuna.trial import Trial
@@ -37,8 +36,6 @@ from histo_mlflow.tuning.shared.queue import LostTrialError
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.workplace import Workplace
 
-BUSY_SECONDS = 5.0
-"""Before a trial is looked at again that a process on this machine still has its hands on."""
 _NOT_OF_THE_TRIAL = (TrackingError, DiskError, DataError, StudyError)
 """What would end every other trial as well: no fault of this one's params."""
 
@@ -77,9 +74,8 @@ def run_trial(place: Workplace, trial: Trial) -> None:
             place.keep_best()
     except LostTrialError:
         return  # another worker has it; this one was taken for dead
-    except BusyError:
-        place.queue.give_back(trial._trial_id)
-        sleep(BUSY_SECONDS)
+    except BusyError as error:
+        place.queue.put_off(trial._trial_id, error)
         return
     except (*_NOT_OF_THE_TRIAL, Interrupted):
         place.queue.give_back(trial._trial_id)

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from histo_mlflow.errors import StudyError
 from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.tuning.limits import Limits, time_is_up
 from histo_mlflow.tuning.shared.queue import Queue, Reaped
 from histo_mlflow.tuning.team import Death, Team
 
@@ -22,8 +21,8 @@ LOOK_SECONDS = 0.5
 def supervise(
     queue: Queue,
     team: Team,
-    limits: Limits,
     *,
+    retries: int,
     on_look: Callable[[Sequence[FrozenTrial]], None],
     on_failed: Callable[[Reaped], None],
     talk: Talk,
@@ -33,7 +32,7 @@ def supervise(
     Args:
         queue: of the study.
         team: not started yet; ended when this returns or raises.
-        limits: see there.
+        retries: how often a trial of a dead worker is taken up again.
         on_look: is shown all trials, twice a second.
         on_failed: is told of trials that lost too many lives.
         talk: says which trial is taken up again, and why.
@@ -50,26 +49,26 @@ def supervise(
         while True:
             deaths = team.buried()
             errors += [death for death in deaths if death.code > 0]
-            _bury(queue, team, deaths, limits, on_failed, talk)
+            _bury(queue, team, deaths, retries, on_failed, talk)
             trials = queue.trials()
             on_look(trials)
-            if queue.over() or (time_is_up(queue, limits) and not _running(trials)):
+            if queue.over() or (queue.time_is_up() and not _running(trials)):
                 return
             lost = sum(death.code <= 0 for death in deaths)
-            if lost and not time_is_up(queue, limits):
+            if lost and not queue.time_is_up():
                 team.refill(lost, progress=_progress(trials))
             if errors and not len(team):
                 raise StudyError(_told(errors))
             sleep(LOOK_SECONDS)
     finally:
-        _bury(queue, team, team.stop(), limits, on_failed, talk)
+        _bury(queue, team, team.stop(), retries, on_failed, talk)
 
 
 def _bury(
     queue: Queue,
     team: Team,
     deaths: Sequence[Death],
-    limits: Limits,
+    retries: int,
     on_failed: Callable[[Reaped], None],
     talk: Talk,
 ) -> None:
@@ -78,7 +77,7 @@ def _bury(
     One that hangs here is killed: it has its hands on the files of the trial.
     """
     why = {death.worker: death.why for death in deaths}
-    for reaped in queue.reap(dead=list(why), retries=limits.retries):
+    for reaped in queue.reap(dead=list(why), retries=retries):
         reason = why.get(reaped.worker.id) if reaped.worker is not None else None
         what = "is failed" if reaped.ending == "failed" else "will be taken up again"
         talk.say("worker", f"{reason or reaped.cause}: trial {reaped.number} {what}")

@@ -34,10 +34,11 @@ from histo_mlflow.tuning.report.parent_report import write_report
 from histo_mlflow.tuning.report.summary import summary_text
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.storage import DEFAULT_URL, open_storage
+from histo_mlflow.tuning.site import Site
 from histo_mlflow.tuning.study.definition import Definition
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.study.study_file import StudyFile
-from histo_mlflow.tuning.work_on import Site, searched
+from histo_mlflow.tuning.work_on import searched
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from histo_mlflow.errors import TrackingError
-from histo_mlflow.jobs.talk import Talk
-from histo_mlflow.tracking.lifecycle import close_run, run_of_key
-from histo_mlflow.tracking.run import TrackedRun
-from histo_mlflow.tracking.store import Store
 from histo_mlflow.tuning.keeping import keep_best
-from histo_mlflow.tuning.limits import Limits
+from histo_mlflow.tuning.lost import close_all_lost, close_now_or_later
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.report.parent_report import Told, refresh
 from histo_mlflow.tuning.report.progress import Progress
 from histo_mlflow.tuning.report.snapshot import look
 from histo_mlflow.tuning.shared import attributes as name
-from histo_mlflow.tuning.shared.queue import Queue, Reaped, Worker
-from histo_mlflow.tuning.shared.storage import Opened
-from histo_mlflow.tuning.study.definition import Definition
+from histo_mlflow.tuning.site import Site
 from histo_mlflow.tuning.study.space import fixed_params
 from histo_mlflow.tuning.study.study_file import StudyFile
 from histo_mlflow.tuning.supervise import supervise
@@ -35,50 +26,6 @@ from histo_mlflow.tuning.team import Team
 
 REFRESH_SECONDS = 3.0
 """The parent run learns of what has changed this often."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """What is the same for all that this command trains.
-
-    Attributes:
-        opened: Optuna's storage.
-        store: MLflow's.
-        title: name of the search.
-        experiment: name of the one that the parent run lies in.
-        parent: the study's run.
-        definition: of the study.
-        most_epochs: that a trial can have.
-        runs_dir: for the local files of every run.
-        folder: for the local files of the parent run.
-        plan: device, precision, memory_format and threads of a trial.
-        devices: of the workers, in turn.
-        workers: how many.
-        talk: says what happens.
-    """
-
-    opened: Opened
-    store: Store
-    title: str
-    experiment: str
-    parent: TrackedRun
-    definition: Definition
-    most_epochs: int
-    runs_dir: Path
-    folder: Path
-    plan: Mapping[str, Any]
-    devices: Sequence[str]
-    workers: int
-    talk: Talk
-
-    @property
-    def storage(self) -> BaseStorage:
-        """Optuna's storage."""
-        return self.opened.storage
-
-    def queue(self, study: optuna.Study) -> Queue:
-        """The queue of a study as this command sees it."""
-        return Queue(study, self.storage, Worker.here())
 
 
 def work_on(
@@ -107,6 +54,7 @@ def work_on(
     queue = site.queue(study)
     study.set_user_attr(name.WALL_SECONDS, wall_seconds)
     queue.fill(trials, guesses)
+    close_all_lost(site, study, queue.trials())
     order = Order(
         worker="",
         storage=site.opened.url,
@@ -126,12 +74,13 @@ def work_on(
     supervise(
         queue,
         Team(site.workers, order, site.devices, site.folder / "workers"),
-        Limits(site.definition.retries, wall_seconds),
+        retries=site.definition.retries,
         on_look=show,
-        on_failed=lambda reaped: close_lost(site, study, reaped),
+        on_failed=lambda reaped: close_now_or_later(site, study, reaped.number, reaped.cause),
         talk=site.talk,
     )
     found = queue.trials()
+    close_all_lost(site, study, found)
     keep_best(found, site.runs_dir, keep=site.definition.keep, direction=site.definition.direction)
     show(found)
     return found
@@ -215,25 +164,3 @@ class _Parent:
             )
         except TrackingError as error:
             self._site.talk.say("WARN", f"{error}; going on, it is told again later")
-
-
-def close_lost(site: Site, study: optuna.Study, reaped: Reaped) -> None:
-    """Close what runs a trial has that lost too many lives; nobody else will.
-
-    They are found by their keys: its worker may have died before it could note the run's id.
-    """
-    attributes, store = study.user_attrs, site.store
-    key = f"{attributes[name.KEY]}-{reaped.number}"
-    folds = range(site.definition.folds or 0)
-    for one in (key, *(f"{key}-fold{fold}" for fold in folds)):
-        found = run_of_key(store, attributes[name.EXPERIMENT], one)
-        if found is None or (one != key and found.info.status == "FINISHED"):
-            continue
-        tags = {
-            name.STATE_TAG: "failed",
-            # Those that its worker gives it last.
-            "histo.study": study.study_name,
-            "histo.study.trial": reaped.number,
-            **({"mlflow.parentRunId": site.parent.run_id} if one == key else {}),
-        }
-        close_run(store, found.info.run_id, "failed", reaped.cause, tags=tags)

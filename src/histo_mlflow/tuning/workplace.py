@@ -21,7 +21,6 @@ from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.store import Store, connect
 from histo_mlflow.tuning.joining import find
 from histo_mlflow.tuning.keeping import keep_best
-from histo_mlflow.tuning.limits import Limits, time_is_up
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import Queue, Worker
@@ -79,8 +78,7 @@ class Workplace:
 
     def time_is_up(self) -> bool:
         """Whether no further trial is to be begun."""
-        limits = Limits(self.definition.retries, self.attribute(name.WALL_SECONDS))
-        return time_is_up(self.queue, limits)
+        return self.queue.time_is_up()
 
     def key(self, trial: Trial) -> str:
         """What finds the trial's child run again."""

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, create_trial
 from histo_mlflow.tuning.shared import _holding, _spans, attributes
 from histo_mlflow.tuning.shared._counts import TO_OPTUNA, Counts, counted, ending_of
 from histo_mlflow.tuning.shared._lease import Lease, LostTrialError, Worker
+from histo_mlflow.tuning.shared._put_off import PutOff
 from histo_mlflow.tuning.shared._reaper import Observer, Reaped, give_back
 from histo_mlflow.tuning.shared.attributes import TrialState
 
@@ -70,6 +71,7 @@ class Queue:
         self._beat_seconds = beat_seconds
         self._observer = Observer(grace_seconds)
         self._held: dict[int, _holding.Holding] = {}
+        self._put_off = PutOff()
 
     def fill(self, trials: int | None, guesses: Sequence[Mapping[str, Any]]) -> None:
         """Record how many trials there are to be, and make the next slots that are missing.
@@ -100,7 +102,9 @@ class Queue:
         """
         limit = self.limit()
         present = self.trials()
-        waiting = [one for one in present if one.state == _WAITING]
+        waiting = [
+            one for one in present if one.state == _WAITING and self._put_off.is_due(one._trial_id)
+        ]
         for trial in waiting:
             if (limit is None or trial.number < limit) and self._take(trial._trial_id):
                 return self._begun(trial._trial_id, before_sampling)
@@ -187,6 +191,15 @@ class Queue:
             except (LostTrialError, UpdateFinishedTrialError):
                 return
 
+    def put_off(self, trial_id: int, cause: Exception) -> None:
+        """`give_back` of a trial that cannot be worked on here now; others are taken before it.
+
+        Raises:
+            StudyError: it has been so for too long, each time that this process took it.
+        """
+        self.give_back(trial_id)
+        self._put_off.note(trial_id, cause)
+
     def let_go(self) -> None:
         """`give_back` of whatever this process still holds."""
         for trial_id, holding in self._held.items():
@@ -227,6 +240,14 @@ class Queue:
         """For how long anybody was at work on the study, up to the last sign of each."""
         spans = [span for one in self.trials() for span in _spans.spans_of(one.user_attrs)]
         return _spans.union_seconds(spans)
+
+    def time_is_up(self) -> bool:
+        """Whether the study has been worked on for as long as is allowed, by whoever said last.
+
+        Then no further trial is to be begun.
+        """
+        found = self._storage.get_study_user_attrs(self._study_id).get(attributes.WALL_SECONDS)
+        return found is not None and self.active_seconds() >= found
 
     def trials(self) -> list[FrozenTrial]:
         """All slots and trials, by number; not to be changed."""

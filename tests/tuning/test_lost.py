@@ -4,21 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from histo_mlflow.errors import TrackingError
+from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
+from histo_mlflow.tuning import lost
+from histo_mlflow.tuning.lost import close_all_lost, close_lost, close_now_or_later
 from histo_mlflow.tuning.shared import attributes
-from histo_mlflow.tuning.shared.queue import Reaped
-from histo_mlflow.tuning.work_on import close_lost
 
-LOST = Reaped(
-    number=3,
-    trial_id=7,
-    run_id=None,
-    worker=None,
-    lives_lost=1,
-    ending="failed",
-    cause="its worker died once",
-)
+CAUSE = "its worker died once"
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def test_the_run_is_found_though_its_worker_could_not_note_it_and_its_folds_are_
     finished.end("finished")
     own, fold, other = left(site, "k-3"), left(site, "k-3-fold1"), left(site, "k-4")
     for _ in range(2):
-        close_lost(site, study, LOST)
+        close_lost(site, study, 3, CAUSE)
     found = {one: site.store.client.get_run(one) for one in (own, fold, other, finished.run_id)}
 
     assert {one: run.info.status for one, run in found.items()} == {
@@ -57,14 +51,41 @@ def test_the_run_is_found_though_its_worker_could_not_note_it_and_its_folds_are_
         finished.run_id: "FINISHED",
     }
     tags = found[own].data.tags
-    assert (tags["histo.ending"], tags["histo.cause"]) == ("failed", LOST.cause)
+    assert (tags["histo.ending"], tags["histo.cause"]) == ("failed", CAUSE)
     assert tags[attributes.STATE_TAG] == "failed"
     assert (tags["mlflow.parentRunId"], tags["histo.study.trial"]) == ("p" * 32, "3")
     assert "mlflow.parentRunId" not in found[fold].data.tags  # its worker gives it the trial's
 
 
 def test_a_trial_without_a_run_has_none_made(site, study):
-    close_lost(site, study, LOST)
+    close_lost(site, study, 3, CAUSE)
 
     experiments = [one.experiment_id for one in site.store.client.search_experiments()]
     assert site.store.client.search_runs(experiments) == []
+
+
+def test_the_store_may_be_away_when_a_trial_is_lost_and_the_run_is_closed_at_the_end(
+    site, study, one_bench, monkeypatch, capsys
+):
+    site.talk = Talk()
+    boss, worker = one_bench.queue("boss"), one_bench.queue("w")
+    boss.fill(1, [])
+    worker.claim()
+    run = start_run(site.store, "e", "t", {}, {}, follow_project=False, key="k-0")
+    (reaped,) = boss.reap(dead=["w"], retries=0)
+
+    def away(*_):
+        raise TrackingError("the store is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(lost, "run_of_key", away)
+        close_now_or_later(site, study, reaped.number, reaped.cause)
+    still_open = site.store.client.get_run(run.run_id).info.status
+    for _ in range(2):
+        close_all_lost(site, study, boss.trials())
+    found = site.store.client.get_run(run.run_id)
+
+    assert "the store is away; the run of trial 0 is closed at the end" in capsys.readouterr().err
+    assert still_open == "RUNNING"
+    assert found.info.status == "FAILED"
+    assert "its worker died once" in found.data.tags["histo.cause"]
