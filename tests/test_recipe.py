@@ -1,6 +1,7 @@
 """Recipes: what loads, what is refused, and in which words."""
 
 import math
+import os
 
 import pytest
 import yaml
@@ -117,6 +118,50 @@ def test_a_file_that_is_no_recipe_is_refused(content, tmp_path):
 
     with pytest.raises(RecipeError, match=r"r\.yaml"):
         recipe.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("summary: 2024-13-45", "cannot be read .month must be in 1..12.: put text"),
+        (
+            "training: {epochs: " + "9" * 5000 + "}",
+            "a value that cannot be read .Exceeds the limit",
+        ),
+        ("training: {epochs: -0x" + "9" * 5000 + "}", "epochs should be .*too long to be shown"),
+        ("a: " + "[" * 2000, "is nested too deeply to be read"),
+        ("a: !!bool perhaps", "a value that cannot be read .KeyError.: put text"),
+        ("# nothing", "should hold the sections of a recipe, it is empty"),
+    ],
+)
+def test_a_value_that_python_cannot_make_is_told_in_one_sentence(content, said, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=rf"r\.yaml.*{said}"):
+        recipe.load(str(path))
+
+
+def test_a_count_beyond_all_floats_is_compared_with_the_warm_up(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"training: {{epochs: 1{'0' * 400}}}", encoding="utf-8")
+
+    assert recipe.load(str(path)).training.epochs == 10**400
+
+
+def test_what_is_no_file_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+
+    for name, said in {
+        "none.yaml": "no recipe file at ",
+        "folder.yaml": r"folder\.yaml is a folder, and should be a recipe file",
+        "pipe.yaml": r"pipe\.yaml is no ordinary file, and should be a recipe file",
+        "x" * 300 + ".yaml": "cannot be a recipe file: File name too long",
+        "a\0b.yaml": "cannot be a recipe file: embedded null byte",
+    }.items():
+        with pytest.raises(RecipeError, match=said):
+            recipe.load(str(tmp_path / name))
 
 
 def test_an_unknown_section_is_refused(tmp_path):

@@ -11,6 +11,7 @@ parameter (`-P lr=3e-4`), the MLflow param and the axis of a study's search spac
 from __future__ import annotations
 
 import difflib
+import stat
 import sysconfig
 import types
 import typing
@@ -276,7 +277,7 @@ def _disagreements(recipe: Recipe) -> Iterator[str]:
             f"frozen_epochs should be below epochs={training.epochs}, "
             f"got {optimisation.frozen_epochs}: the whole model would never train"
         )
-    if optimisation.warmup_epochs > training.epochs / 2:
+    if 2 * optimisation.warmup_epochs > training.epochs:
         yield (
             f"warmup_epochs should be at most half of epochs={training.epochs}, "
             f"got {optimisation.warmup_epochs}"
@@ -348,12 +349,10 @@ def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recip
         RecipeError: naming every unknown field and every wrong value at once.
     """
     path = _find(name_or_path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    raw = _content(path)
     if not isinstance(raw, dict):
-        raise RecipeError(f"{path} should hold the sections of a recipe, got {_shown(raw)}")
+        got = "it is empty" if raw is None else f"got {_shown(raw)}"
+        raise RecipeError(f"{path} should hold the sections of a recipe, {got}")
     return build({"name": path.stem, **raw}, overrides or {}, where=str(name_or_path))
 
 
@@ -415,8 +414,8 @@ def _validated(
 def _find(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
-        if not path.is_file():
-            raise RecipeError(f"no recipe file at {path}")
+        if problem := no_file(path, "recipe"):
+            raise RecipeError(problem)
         return path
     known = shipped()
     if name_or_path not in known:
@@ -425,6 +424,40 @@ def _find(name_or_path: str) -> Path:
             f"there are {', '.join(known)}, or give the path of a .yaml file"
         )
     return known[name_or_path]
+
+
+def no_file(path: Path, what: str) -> str | None:
+    """Why a path given for a recipe or a study (`what`) is no file to read; None: it is one."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no {what} file at {path}"
+    except (OSError, ValueError) as error:
+        # Too long, not to be looked into, links in a circle, or a null byte in the name.
+        return f"{str(path)!r} cannot be a {what} file: {getattr(error, 'strerror', '') or error}"
+    if stat.S_ISDIR(mode):
+        return f"{path} is a folder, and should be a {what} file"
+    return (
+        None if stat.S_ISREG(mode) else f"{path} is no ordinary file, and should be a {what} file"
+    )
+
+
+def _content(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path} is nested too deeply to be read") from error
+    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # PyYAML's and Python's own errors for what looks like a date or number, or has a tag.
+        why = str(error).split(";")[0] if isinstance(error, ValueError) else type(error).__name__
+        raise RecipeError(
+            f"{path} holds a value that cannot be read ({why}): put text that looks like a date or "
+            "a number in quotes"
+        ) from error
 
 
 def _sections() -> dict[str, type[_Section]]:
@@ -470,7 +503,11 @@ def _sentence(detail: Any, known: list[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes out no integer of more than 4,300 digits, which a file can have as 0x...
+        text = f"a value too long to be shown ({type(value).__name__})"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -210,7 +210,45 @@ def test_a_missing_folder_is_told_with_the_rule_of_slashes(tmp_path, monkeypatch
     assert "is a folder" in refused(f"{scheme}:///{tmp_path}")
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "journal:///"])
+SLASHES = "three slashes begin a relative path, four an absolute one"
+OPTIONS = "has options, and a SQLite file takes none: leave out what stands after the ?"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("journal://file.log", SLASHES),
+        ("sqlite://data/optuna.db", SLASHES),
+        ("sqlite://a:b/x.db", SLASHES),
+        ("sqlite://me:hush@host/x.db", SLASHES),
+        ("sqlite+foo:///y.db", "names a driver foo, which is not there: begin it with sqlite:///"),
+        ("journal+foo:///y.log", "names a driver foo"),
+        ("sqlite:///z.db?timeout=abc", OPTIONS),
+        ("sqlite:///z.db?mode=ro&uri=true", OPTIONS),
+        (f"sqlite:///{'x' * 300}", "cannot be looked into (File name too long)"),
+        (f"journal:///{'x' * 300}", "cannot be looked into (File name too long)"),
+        ("sqlite:///~nobody-of-this-name/x.db", "in the home folder of a user who is not known"),
+    ],
+)
+def test_a_url_of_a_file_in_another_shape_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch, url, why
+):
+    monkeypatch.chdir(tmp_path)
+    said = refused(url)
+
+    assert why in said
+    assert "hush" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_driver_of_python_may_be_named(tmp_path):
+    opened = open_storage(f"sqlite+pysqlite:///{tmp_path}/a%3Fb.db")
+
+    assert (tmp_path / "a?b.db").is_file()
+    assert open_storage(opened.url).storage.get_all_studies() == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "journal:///", "journal://"])
 def test_a_storage_that_would_be_lost_is_refused(url):
     assert "names no file, so the study would be lost" in refused(url)
 

@@ -192,6 +192,7 @@ def axis(**changed: object) -> dict[str, object]:
         ({"direction": "minimize"}, "direction: should be maximize for val/auc"),
         ({"recipe": "ham1000"}, "did you mean ham10000"),
         ({"recipe": "no.yaml"}, "no recipe file at"),
+        ({"recipe": "a\0b.yaml"}, "recipe: .* cannot be a recipe file: embedded null byte"),
         ({"set": {"epcohs": 3}}, r"set.epcohs: unknown field epcohs \(did you mean epochs"),
         ({"set": {"epochs": 0}}, "set.epochs: epochs should be greater than or equal to 1"),
         ({"set": {"monitor": "val/loss"}}, "set.monitor: is the study's metric"),
@@ -230,6 +231,10 @@ def axis(**changed: object) -> dict[str, object]:
          "choices.1: no augmentation is called 'histolgy', did you mean 'histology'"),
         ({"space": {"model": {"type": "categorical", "choices": ["resnet18", "resnet_18"]}}},
          "choices.1: Neither torchvision nor timm has a classifier called 'resnet_18'"),
+        ({"space": {"weights": {"type": "categorical", "choices": ["none", "no.pt", "imagenet"]}}},
+         "choices.1: weights should be imagenet, none or a file: no weights file at no.pt$"),
+        ({"space": {"weights": {"type": "categorical", "choices": ["none", "~no-such-user/w.pt"]}}},
+         "choices.1: weights should be .* no weights file at ~no-such-user/w.pt$"),
         ({"space": {"momentum": axis()}}, "space.momentum: momentum belongs to optimiser=sgd"),
         ({"space": {"frozen_epochs": {"type": "int", "low": 0, "high": 6}}},
          "space.frozen_epochs: 6 is refused: frozen_epochs should be below epochs=6, got 6"),
@@ -257,7 +262,19 @@ def axis(**changed: object) -> dict[str, object]:
         ({"space": {"scale": {"type": "categorical", "choices": [[1.2, 0.8], [0.9, 1.1]]}}},
          "space.scale.choices.0: scale must be .least, most. above 0, got"),
         ({"space": {"lr": {"type": "categorical", "choices": 2}}}, "choices: should be a list"),
-        ({"pruner": {"name": "patient", "wraps": "wilcoxon"}}, "pruner.wraps: "),
+        ({"pruner": {"name": "patient", "wraps": "wilcoxon"}},
+         "pruner.wraps: name should be one of median, hyperband, none, got 'wilcoxon'$"),
+        ({"pruner": {"name": "patient", "wraps": {"name": "hyperband", "min_epochs": 500}}},
+         "pruner.wraps.min_epochs: should be at most epochs=6, got 500"),
+        ({"pruner": {"name": "patient", "wraps": 3}},
+         r"pruner.wraps: should be a name \(median, hyperband, none\) or keys with values, got 3"),
+        ({"pruner": False},
+         r"pruner: should be a name \(median, .*, none\) or keys with values, got False "
+         r"\(YAML reads off and no as false; write none\)"),
+        ({"pruner": {"name": False}}, "name should be one of .*, got False .YAML reads off"),
+        ({"pruner": None}, "pruner: should be a name .*, got nothing: leave it out"),
+        ({"sampler": 3}, r"sampler: should be a name \(tpe, .*, qmc\) or keys with values, got 3$"),
+        ({"sampler": True}, "sampler: .*, got True .YAML reads on and yes as true.$"),
         ({"pruner": "wilcoxon"}, "pruner: wilcoxon compares folds"),
         ({"pruner": "median", "folds": 5}, "pruner: median compares epochs"),
         ({"pruner": {"name": "patient"}, "folds": 5}, "pruner: patient compares epochs"),
@@ -334,7 +351,17 @@ def test_a_recipe_that_is_one_fold_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "should hold the keys of a study"),
+        ("", "should hold the keys of a study .*, it is empty"),
+        ("trials: 010\n", "trials: is 8 to YAML, which reads 010 as an octal number: write 10 "),
+        (
+            "wall_time: 1:30:00\n",
+            "line 1, wall_time: is 5400 to YAML, .* in sixties: write 1h30m\n",
+        ),
+        ("wall_time: 6:00\n", "wall_time: is 360 to YAML, .* in sixties: write 6h or 6m\n"),
+        ("seed: 1:30\n", 'seed: is 90 to YAML, .*: write 90, or "1:30" in quotes if it is text'),
+        ("enqueue: [{lr: 1:30.5}]\n", "enqueue.0.lr: is 90.5 to YAML, which reads 1:30.5 as"),
+        ("seed: !!bool perhaps\n", "seed: cannot be read"),
+        ("seed: 0x" + "9" * 5000 + "\n", "seed: cannot be read"),
         ("- a\n- b\n", "should hold the keys of a study"),
         ("a: [1\n", "is not a YAML file"),
         ("a: 1\n---\nb: 2\n", "is not a YAML file"),
@@ -361,6 +388,20 @@ def test_a_file_that_is_read_in_a_surprising_way_is_refused(content, said, tmp_p
     assert f"{tmp_path}/mine.yaml" in told
 
 
+def test_numbers_that_yaml_reads_as_everybody_does_are_taken(tmp_path):
+    text = yaml.safe_dump({**RIGHT, "trials": None}, sort_keys=False).replace("null", "007")
+    study = load_study(written(tmp_path, f'{text}wall_time: 1_800\nsummary: "6:00"\nretries: 0\n'))
+
+    assert (study.trials, study.wall_time, study.summary) == (7, 1800.0, "6:00")
+
+
+def test_a_choice_of_weights_that_are_there_is_taken(tmp_path):
+    (tmp_path / "w.pt").touch()
+    axis = {"type": "categorical", "choices": ["none", str(tmp_path / "w.pt")]}
+
+    assert load_study(written(tmp_path, {**RIGHT, "space": {"weights": axis}})).slots == 10
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_bytes(b"recipe: \xff\xfe")
@@ -374,6 +415,25 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         load_study(str(tmp_path / "x.yaml"))
     with pytest.raises(StudyError, match="did you mean demo"):
         load_study("dmeo")
+
+
+def test_what_is_no_file_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+
+    with pytest.raises(StudyError, match=r"folder\.yaml is a folder, and should be a study file"):
+        load_study(str(tmp_path / "folder.yaml"))
+    with pytest.raises(StudyError, match="cannot be a study file: File name too long"):
+        load_study("x" * 300 + ".yaml")
+
+
+def test_a_name_is_answered_with_the_file_beside_it(tmp_path, monkeypatch):
+    written(tmp_path, RIGHT, "ok.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(
+        StudyError, match=r"no study is called 'ok' .did you mean the file ok\.yaml"
+    ):
+        load_study("ok")
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
@@ -396,14 +456,22 @@ def test_a_name_that_cannot_be_a_studys_is_refused(name, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"trials": "many"}, "command line, trials: should be a valid integer"),
-        ({"lr": "0.1"}, "command line, lr|space.lr: is searched and in set"),
-        ({"epochs": "0"}, "command line, epochs: epochs should be greater"),
-        ({"epcohs": "1"}, "command line, epcohs: is no key .*did you mean epochs"),
+        ({"trials": "many"}, "command line, --trials: should be a valid integer"),
+        ({"wall_time": "soon"}, "command line, --wall-time: should be a duration"),
+        ({"lr": "0.1"}, "command line, --lr|space.lr: is searched and in set"),
+        ({"epochs": "0"}, "command line, --epochs: epochs should be greater"),
+        ({"epcohs": "1"}, "command line, --epcohs: is no key .*did you mean epochs"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_said_to_be_there(given, said, tmp_path):
     assert re.search(said, refusal(tmp_path, RIGHT, given))
+
+
+def test_a_mistake_in_the_file_is_said_to_be_there_though_an_option_replaces_it(tmp_path):
+    text = yaml.safe_dump(RIGHT, sort_keys=False) + "wall_time: 6:00\n"
+
+    told = refusal(tmp_path, text, {"wall_time": "6h"})
+    assert re.search(r"mine\.yaml, line \d+, wall_time: is 360 to YAML", told), told
 
 
 def test_what_cannot_be_read_brings_no_mistakes_along(tmp_path):

@@ -19,11 +19,13 @@ from histo_mlflow.tuning.shared._steady import PATIENCE_SECONDS, asked, steady
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy.engine import URL
 
 __all__ = ["DEFAULT_URL", "PATIENCE_SECONDS", "Opened", "asked", "open_storage"]
 
 DEFAULT_URL = "sqlite:///optuna.db"
 SCHEMES = ("sqlite", "postgresql", "mysql", "journal", "grpc")
+SLASHES = "three slashes begin a relative path, four an absolute one"
 ADVICE = "name another storage with --storage"
 
 
@@ -48,7 +50,8 @@ def open_storage(url: str, *, tracking_uri: str | None = None, make: bool = True
     Args:
         url: `sqlite:///file.db`, `postgresql://user:password@host/database`, `mysql://...`,
             `journal:///file.log` or `grpc://host:port`. As with SQLite, three slashes begin a
-            path that is relative to the current folder, four an absolute one.
+            path that is relative to the current folder, four an absolute one; a file's URL has no
+            host and no options.
         tracking_uri: where MLflow keeps its runs; None if it is not known.
         make: whether file and tables may be made; False for whoever only looks.
 
@@ -81,7 +84,9 @@ def _open_sqlite(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseSt
     import optuna
     from sqlalchemy.engine import make_url
 
-    path = _path(make_url(url).database, url)
+    _assert_shape(url, "sqlite", drivers=("pysqlite",))
+    parsed = _parsed(url)
+    path = _path(parsed.database, url)
     if tracking_uri is not None and tracking_uri.startswith("sqlite"):
         of_mlflow = make_url(tracking_uri).database
         if of_mlflow and Path(of_mlflow).expanduser().resolve() == path.resolve():
@@ -93,7 +98,7 @@ def _open_sqlite(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseSt
     if path.stat().st_size == 0:
         raise StudyError(f"the study's storage {path} is an empty file; remove it, or {ADVICE}")
     _other_storages.assert_optunas(_sqlite.tables(path), str(path))
-    whole = make_url(url).set(database=path.as_posix()).render_as_string(hide_password=False)
+    whole = parsed.set(database=path.as_posix()).render_as_string(hide_password=False)
     storage = asked(
         f"opening the study's storage {path}",
         lambda: _other_storages.of_this_version(
@@ -104,10 +109,55 @@ def _open_sqlite(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseSt
 
 
 def _open_journal(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseStorage, str]:
-    path = _path(url.removeprefix("journal://")[1:], url)
+    _assert_shape(url, "journal")
+    path = _path(url[len("journal:///") :], url)
     if not _is_there(path) and not make:
         raise StudyError(f"there is no study's storage {path}; {ADVICE}")
     return _other_storages.open_journal(path), f"journal:///{path.as_posix()}"
+
+
+def _assert_shape(url: str, kind: str, *, drivers: tuple[str, ...] = ()) -> None:
+    """Check what stands before the path in the URL of a file.
+
+    Raises:
+        StudyError: a driver that there is not, or a host.
+    """
+    scheme, _, rest = url.partition("://")
+    driver = scheme.partition("+")[2]
+    if driver and driver not in drivers:
+        raise StudyError(
+            f"the study's storage {redact(url)!r} names a driver {driver}, which is not there: "
+            f"begin it with {kind}:///"
+        )
+    if rest and not rest.startswith("/"):
+        raise StudyError(
+            f"the study's storage {redact(url)!r} should begin with {kind}:///, for a file has no "
+            f"host: {SLASHES}, as in {kind}:///optuna.db and {kind}:////data/optuna.db"
+        )
+
+
+def _parsed(url: str) -> URL:
+    """The URL of a SQLite file.
+
+    Raises:
+        StudyError: it cannot be read, or has options, which would be lost or name another file.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise StudyError(
+            f"the study's storage {redact(url)!r} should look like {DEFAULT_URL}: "
+            f"{redact(str(error))}"
+        ) from error
+    if parsed.query:
+        raise StudyError(
+            f"the study's storage {redact(url)!r} has options, and a SQLite file takes none: leave "
+            "out what stands after the ? (which is written %3F in a file's name)"
+        )
+    return parsed
 
 
 def _path(named: str | None, url: str) -> Path:
@@ -116,7 +166,13 @@ def _path(named: str | None, url: str) -> Path:
             f"the study's storage {url!r} names no file, so the study would be lost; give one, "
             f"such as {DEFAULT_URL}"
         )
-    return Path(named).expanduser().absolute()
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise StudyError(
+            f"the study's storage {url!r} lies in the home folder of a user who is not known here; "
+            f"{ADVICE}"
+        ) from error
 
 
 def _is_there(path: Path) -> bool:
@@ -134,5 +190,9 @@ def _is_there(path: Path) -> bool:
                 "begin an absolute path: sqlite:////data/optuna.db)"
             )
         return path.exists()
-    except PermissionError as error:
-        raise StudyError(f"the study's storage {path} may not be looked into; {ADVICE}") from error
+    except OSError as error:
+        # Not allowed, or a name that is too long.
+        raise StudyError(
+            f"the study's storage {path} cannot be looked into ({error.strerror or error}); "
+            f"{ADVICE}"
+        ) from error

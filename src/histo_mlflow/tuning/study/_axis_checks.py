@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
 from typing import Any
 
 from histo_mlflow import recipe as recipes
-from histo_mlflow.errors import HistoMlflowError
-from histo_mlflow.recipe import AugmentSection, RecipeField, did_you_mean, field_value
+from histo_mlflow.errors import HistoMlflowError, RecipeError
+from histo_mlflow.recipe import AugmentSection, RecipeField, did_you_mean, field_value, no_file
 from histo_mlflow.tuning.study._study_words import shown
 from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.space import (
@@ -113,8 +114,20 @@ def _model(value: Any) -> None:
     full_name(value)
 
 
-_LISTED = {"policy": _policy, "model": _model}
-"""Fields that are text to the recipe, and a name to what uses it. Both need torch."""
+def _weights(value: Any) -> None:
+    if value in {"none", "imagenet"}:
+        return
+    try:
+        problem = no_file(FilePath(value).expanduser(), "weights")
+    except RuntimeError:
+        # There is no such user's home folder.
+        problem = f"no weights file at {value}"
+    if problem is not None:
+        raise RecipeError(f"weights should be imagenet, none or a file: {problem}")
+
+
+_LISTED = {"policy": _policy, "model": _model, "weights": _weights}
+"""Fields that are text to the recipe, and a name to what uses it. The first two need torch."""
 
 
 def _range(place: Path, axis: AnyAxis) -> Iterator[Mistake]:

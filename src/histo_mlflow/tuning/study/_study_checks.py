@@ -13,7 +13,7 @@ from histo_mlflow.tuning.study._study_model import StudyFile, direction_of
 from histo_mlflow.tuning.study._together_checks import together_mistakes
 from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.design import LARGEST_GRID, grid_size
-from histo_mlflow.tuning.study.pruners import Hyperband, Median, Patient, Wilcoxon
+from histo_mlflow.tuning.study.pruners import Hyperband, Median, Patient, Pruner, Wilcoxon
 from histo_mlflow.tuning.study.samplers import CmaEs, Gp, Grid
 from histo_mlflow.tuning.study.space import CategoricalAxis, count
 
@@ -160,10 +160,13 @@ def _pruner(study: StudyFile, base: Recipe | None) -> Iterator[Mistake]:
             f"{pruner.name} compares epochs, and a study with folds reports once a fold: take "
             "wilcoxon or none",
         )
-    inner = pruner.wraps if isinstance(pruner, Patient) else pruner
+    inner: Pruner = pruner
+    place: Path = ("pruner",)
+    if isinstance(pruner, Patient):
+        inner, place = pruner.wraps, ("pruner", "wraps")
     if base is not None and isinstance(inner, Hyperband) and inner.min_epochs > study.most_epochs:
         yield Mistake(
-            ("pruner", "min_epochs"),
+            (*place, "min_epochs"),
             f"should be at most epochs={study.most_epochs}, got {inner.min_epochs}",
         )
 

@@ -13,6 +13,7 @@ from histo_mlflow.tuning.study._study_model import Confirm, StudyFile
 from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.pruners import (
     PRUNERS,
+    WRAPPED,
     Hyperband,
     Median,
     NoPruner,
@@ -91,8 +92,14 @@ def _message(detail: Any, path: Path, raw: Mapping[str, Any]) -> str:
         return f"needs {_tag(path)}: one of {', '.join(_names(path))}"
     if kind == "union_tag_invalid":
         tag, names = str(detail["ctx"]["tag"]), _names(path)
-        hint = did_you_mean(tag, names)
-        return f"{_tag(path)} should be one of {', '.join(names)}, got {shown(tag)}{hint}"
+        given = detail["input"].get(_tag(path), tag)
+        hint = _off(given, names) or did_you_mean(tag, names)
+        return f"{_tag(path)} should be one of {', '.join(names)}, got {shown(given)}{hint}"
+    if kind == "model_attributes_type" and path[0] in {"sampler", "pruner"}:
+        names, given = _names(path), detail["input"]
+        got = "nothing: leave it out for the default" if given is None else got
+        wanted = f"should be a name ({', '.join(names)}) or keys with values"
+        return f"{wanted}, got {got}{_off(given, names)}"
     return f"{_in_plain_words(kind, detail['msg'])}, got {got}"
 
 
@@ -109,7 +116,18 @@ def _tag(path: Path) -> str:
     return "type" if path[0] == "space" else "name"
 
 
+def _off(given: Any, names: tuple[str, ...]) -> str:
+    """What YAML has made a switch of."""
+    if not isinstance(given, bool):
+        return ""
+    told = "on and yes as true" if given else "off and no as false"
+    write = "; write none" if not given and "none" in names else ""
+    return f" (YAML reads {told}{write})"
+
+
 def _names(path: Path) -> tuple[str, ...]:
+    if path[0] == "pruner" and "wraps" in path:
+        return WRAPPED
     return {"space": AXES, "sampler": SAMPLERS, "pruner": PRUNERS}[str(path[0])]
 
 

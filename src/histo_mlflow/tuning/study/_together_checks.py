@@ -1,7 +1,8 @@
 """Whether the recipe takes the values of the axes together.
 
 Every end and every choice is tried, alone and with each of another axis, its conditions met and all
-other axes at a value they can have. What a recipe refuses is always a matter of two fields.
+other axes at a value they can have. What a recipe refuses is always a matter of two fields. What
+only the model or the data can tell shows in the trial.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ PyYAML takes the last of two equal keys without a word, lets a name stand for an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,8 +106,39 @@ def _pairs(node: yaml.MappingNode, path: Path, found: Read) -> Iterator[tuple[st
 
 def _scalar(loader: Any, node: yaml.ScalarNode, path: Path, found: Read) -> Any:
     try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        # Of what looks like a date, for example.
+        value = loader.construct_object(node)
+        if isinstance(value, int):
+            str(value)  # Python refuses to write out more than 4,300 digits, as 0x... can have.
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
+        # Of what looks like a date, or has a tag that it does not fit (!!bool maybe), for example.
         found.mistakes.append(Mistake(path, f"cannot be read: {str(node.value)[:60]!r}"))
         return None
+    if isinstance(value, int | float) and (problem := _surprise(str(node.value), value, path)):
+        found.mistakes.append(Mistake(path, problem))
+    return value
+
+
+def _surprise(text: str, value: float, path: Path) -> str | None:
+    """What YAML 1.1 makes of a number that means another one to most readers."""
+    if len(text) > 40:
+        return None  # Such a number is refused for its size.
+    if re.fullmatch(r"[-+]?0[\d_]+", text):
+        meant = int(text.replace("_", ""))
+        told = (
+            f"is {value} to YAML, which reads {text} as an octal number: write {meant} (or {value})"
+        )
+        return None if meant == value else told
+    if ":" not in text:
+        return None
+    number = f"{value:.15g}"
+    told = f"is {number} to YAML, which reads {text} as a number in sixties: write "
+    parts = text.split(":")
+    if path != ("wall_time",) or not all(part.isdigit() for part in parts) or len(parts) > 3:
+        return f'{told}{number}, or "{text}" in quotes if it is text'
+    if len(parts) == 3:
+        return f"{told}{_duration(parts, 'hms')}"
+    return f"{told}{_duration(parts, 'hm')} or {_duration(parts, 'ms')}"
+
+
+def _duration(parts: list[str], units: str) -> str:
+    return "".join(f"{int(n)}{unit}" for n, unit in zip(parts, units, strict=True) if int(n))

@@ -66,6 +66,8 @@ class Wilcoxon(Part):
 
 Pruner = NoPruner | Median | Hyperband | Patient | Wilcoxon
 PrunerSpec = Annotated[Pruner, Field(discriminator="name")]
+WRAPPED = ("median", "hyperband", "none")
+"""What `patient` can wrap."""
 PRUNERS = ("median", "hyperband", "patient", "wilcoxon", "none")
 
 

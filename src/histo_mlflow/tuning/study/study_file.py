@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from pydantic import ValidationError
 
 from histo_mlflow import recipe as recipes
 from histo_mlflow.errors import StudyError
-from histo_mlflow.recipe import did_you_mean
+from histo_mlflow.recipe import did_you_mean, no_file
 from histo_mlflow.tuning.study._settle import settled
 from histo_mlflow.tuning.study._study_checks import mistakes_in
 from histo_mlflow.tuning.study._study_model import Confirm, Direction, StudyFile
-from histo_mlflow.tuning.study._study_words import sentences
+from histo_mlflow.tuning.study._study_words import sentences, shown
 from histo_mlflow.tuning.study._yaml_places import LARGEST_BYTES, Mistake, Read, read
 
 __all__ = ["OVERRIDES", "Confirm", "Direction", "StudyFile", "load_study", "shipped_studies"]
@@ -56,11 +57,15 @@ def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
     path = _find(name_or_path)
     content = _content(path)
     given = overrides or {}
+    of_file = set(content.mistakes)
     raw = _merged(content, path, given)
     study, mistakes = _understood(raw, path)
     mistakes = [*content.mistakes, *mistakes]
     if study is None or mistakes:
-        told = [_told(mistake, path, content, given) for mistake in _in_order(mistakes, content)]
+        told = [
+            _told(mistake, path, content, {} if mistake in of_file else given)
+            for mistake in _in_order(mistakes, content)
+        ]
         raise StudyError("\n".join(dict.fromkeys(told)))
     return study
 
@@ -68,13 +73,17 @@ def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
 def _find(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
-        if not path.is_file():
-            raise StudyError(f"no study file at {path}")
+        if problem := no_file(path, "study"):
+            raise StudyError(problem)
         return path
     known = shipped_studies()
     if name_or_path not in known:
+        near = [f"{name_or_path}{ending}" for ending in (".yaml", ".yml")]
+        there = [name for name in near if no_file(Path(name), "study") is None]
+        hint = did_you_mean(name_or_path, known)
+        hint = f" (did you mean the file {there[0]}?)" if there else hint
         raise StudyError(
-            f"no study is called {name_or_path!r}{did_you_mean(name_or_path, known)}; "
+            f"no study is called {name_or_path!r}{hint}; "
             f"there are {', '.join(known)}, or give the path of a .yaml file"
         )
     return known[name_or_path]
@@ -95,9 +104,9 @@ def _content(path: Path) -> Read:
     except ValueError as error:
         raise StudyError(f"{path} {error}") from error
     if not isinstance(content.data, dict):
+        got = "it is empty" if content.data is None else f"got {shown(content.data)}"
         raise StudyError(
-            f"{path} should hold the keys of a study (recipe, metric, space, ...), "
-            f"got {str(content.data)[:60]!r}"
+            f"{path} should hold the keys of a study (recipe, metric, space, ...), {got}"
         )
     return content
 
@@ -121,7 +130,9 @@ def _merged(content: Read, path: Path, given: Mapping[str, Any]) -> dict[str, An
     if fields and isinstance(raw.get("set", {}), dict | None):
         raw["set"] = fields
     if isinstance(raw.get("recipe"), str) and raw["recipe"].endswith((".yaml", ".yml")):
-        raw["recipe"] = str((path.parent / raw["recipe"]).resolve())
+        with suppress(OSError, ValueError, RuntimeError):
+            # Of what cannot be a path: the recipe's loader names it.
+            raw["recipe"] = str((path.parent / raw["recipe"]).resolve())
     return raw
 
 
@@ -166,7 +177,7 @@ def _told(mistake: Mistake, path: Path, content: Read, given: Mapping[str, Any])
     keys = ".".join(str(part) for part in mistake.path)
     option = next((str(part) for part in reversed(mistake.path) if part in given), None)
     if option is not None and mistake.path[0] in {"set", option}:
-        return f"command line, {option}: {mistake.message}"
+        return f"command line, --{option.replace('_', '-')}: {mistake.message}"
     line = content.line(mistake.path)
     where = f"{path}, line {line}" if line else str(path)
     return f"{where}, {keys}: {mistake.message}" if keys else f"{where}: {mistake.message}"
