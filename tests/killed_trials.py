@@ -52,6 +52,7 @@ def trial(development, root, key, **options):
         {"histo.trial": 7},
         PLAN,
         options.pop("begun", lambda run_id: None),
+        options.pop("may_differ", ()),
     )
     with ending_by_signal() as signals:
         return search_run.search_run(

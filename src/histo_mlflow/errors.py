@@ -67,6 +67,10 @@ class StudyError(HistoMlflowError):
     """A study is not valid, is another one than was begun, or cannot go on."""
 
 
+class TakenOverError(StudyError):
+    """What this process works on is another's by now; whoever gets this writes nothing more."""
+
+
 class ResumeError(HistoMlflowError):
     """A run cannot be continued as asked."""
 

@@ -23,12 +23,16 @@ from histo_mlflow.errors import (
     NotANumberError,
     OutOfMemoryError,
     ResumeError,
+    TakenOverError,
+    TrackingError,
     TrainingError,
 )
 from histo_mlflow.jobs import epochs, search_run
+from histo_mlflow.jobs import train as training
 from histo_mlflow.jobs.deliver import sync
 from histo_mlflow.jobs.development import Developments, Division
 from histo_mlflow.jobs.metrics import epoch_measure
+from histo_mlflow.jobs.opening import Child
 from histo_mlflow.jobs.prepare import prepare
 from histo_mlflow.jobs.ready import get_ready
 from histo_mlflow.jobs.talk import Talk
@@ -279,6 +283,75 @@ def test_an_interrupted_trial_is_saved_closed_and_gone_on_with(development, root
     assert only_run(root).info.status == "FINISHED"
 
 
+def interrupted_after(epochs):
+    """What asks of an epoch, and ends the process after so many."""
+
+    def go_on(epoch, value):
+        if epoch == epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    return go_on
+
+
+def test_a_trial_goes_on_though_a_field_that_may_differ_is_another_by_now(
+    development, root, undisturbed
+):
+    other = {"recipe": load("demo", {**RECIPE, "threads": "2"}), "may_differ": ("threads",)}
+    with pytest.raises(Interrupted):
+        trial(development, root, "key", go_on=interrupted_after(2))
+    with pytest.raises(ResumeError, match="threads was 0, 2 is given"):
+        trial(development, root, "key", recipe=other["recipe"])
+    found = trial(development, root, "key", **other)
+    again = trial(development, root, "key", **other)
+
+    assert without_clock(found.history) == without_clock(undisturbed.history)
+    assert again == found
+    assert only_run(root).data.params["threads"] == "0"
+
+
+def test_a_trial_without_its_folder_goes_on_in_a_run_whose_fields_may_differ(development, root):
+    with pytest.raises(Interrupted):
+        trial(development, root, "key", go_on=interrupted_after(1))
+    shutil.rmtree(root / "runs")  # as on another machine
+    recipe = load("demo", {**RECIPE, "threads": "2"})
+    with pytest.raises(TrackingError, match="threads: the run has 0, this recipe says 2"):
+        trial(development, root, "key", recipe=recipe)
+    shutil.rmtree(root / "runs")
+    trial(development, root, "key", recipe=recipe, may_differ=("threads",))
+
+    run = only_run(root)
+    assert (run.info.status, run.data.params["threads"]) == ("FINISHED", "0")
+
+
+def test_a_trial_that_another_has_by_now_leaves_its_run_as_the_other_left_it(development, root):
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+    def ended_by_another():
+        client.set_terminated(only_run(root).info.run_id, "FINISHED")
+        raise TakenOverError("another has it")
+
+    with pytest.raises(TakenOverError):
+        trial(development, root, "key", held=ended_by_another)
+
+    run = only_run(root)
+    assert run.info.status == "FINISHED"
+    assert {"histo.ending", "histo.cause", "histo.trial.state"}.isdisjoint(run.data.tags)
+    assert run.data.metrics == {}
+    assert not (root / "runs" / run.info.run_id / "outcome.json").exists()
+
+
+def test_a_trial_that_was_lost_before_its_new_run_is_open_does_not_close_it(development, root):
+    def lost(run_id):
+        raise TakenOverError("another has it")
+
+    with pytest.raises(TakenOverError):
+        trial(development, root, "key", begun=lost)
+
+    run = only_run(root)
+    assert (run.info.status, run.data.tags.get("histo.cause")) == ("RUNNING", None)
+
+
 def fails(kind, monkeypatch):
     """Let a training fail in one of several ways."""
     step = loop.train_step
@@ -354,6 +427,34 @@ def test_other_params_or_other_images_are_another_trial(undisturbed, development
 def test_a_trial_is_no_ordinary_training(undisturbed):
     with pytest.raises(ResumeError, match="holds a trial of a study"):
         train(load("demo", RECIPE), run_dir=undisturbed.run_dir, talk=Talk(quiet=True))
+
+
+def test_a_training_below_another_run_goes_on_though_a_field_that_may_differ_is_another_by_now(
+    root, session_cache, monkeypatch
+):
+    place = {"tracking_uri": f"sqlite:///{root / 'mlflow.db'}", "experiment": "study"}
+
+    def winner(threads, *, may_differ=("threads",), **where):
+        child = Child("0" * 32, "winner", {}, PLAN, lambda run_id: None, may_differ)
+        recipe = load("demo", {**RECIPE, "epochs": "1", "threads": threads})
+        options = {"doctor_level": None, "pictures": False, "talk": Talk(quiet=True)}
+        return train(recipe, **place, **where, child=child, **options)
+
+    def away(*arguments, **options):
+        raise TrackingError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "conclude", away)
+        with pytest.raises(TrackingError, match="away"):
+            winner("0", runs_dir=root / "runs")
+    (folder,) = (root / "runs").iterdir()
+    with pytest.raises(ResumeError, match="threads was 0, 2 is given"):
+        winner("2", may_differ=(), run_dir=folder)
+    found = winner("2", run_dir=folder)
+
+    run = only_run(root)
+    assert (run.info.run_id, run.info.status) == (found.run_id, "FINISHED")
+    assert run.data.params["threads"] == "0"
 
 
 def test_what_the_kills_are_aimed_at_is_there():

@@ -1,5 +1,6 @@
 """Every way in which a trial ends, with a real queue and a training that only says how it went."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -12,11 +13,14 @@ from optuna.trial import TrialState
 from histo_mlflow.errors import (
     BusyError,
     DataError,
+    DeviceError,
     DiskError,
     Interrupted,
     NotANumberError,
     OutOfMemoryError,
     RecipeError,
+    ResumeError,
+    StudyError,
     TrackingError,
     TrainingError,
 )
@@ -81,10 +85,10 @@ def train(monkeypatch):
     def by(*outcomes):
         left = list(outcomes)
 
-        def fake(recipe, development, *, child, go_on, tags_of, run_name, **rest):
+        def fake(recipe, development, *, child, go_on, held, tags_of, run_name, **rest):
             values = left.pop(0)
             call = SimpleNamespace(recipe=recipe, division=development, child=child, tags={})
-            call.run_name = run_name
+            call.run_name, call.logged = run_name, []
             calls.append(call)
             run_id = f"{len(calls):032x}"
             child.begun(run_id)
@@ -95,6 +99,8 @@ def train(monkeypatch):
                     call.tags = tags_of(error)
                     raise error
                 done.append(value)
+                held()
+                call.logged.append(value)
                 if not go_on(epoch, value) and epoch < len(values):
                     break
             ending = "finished" if len(done) == len(values) else "pruned"
@@ -134,6 +140,10 @@ def test_a_complete_trial_has_the_value_of_its_best_epoch_and_says_where_its_run
     assert (call.child.key, call.child.parent, call.run_name) == ("key-0", "p" * 32, "trial 0")
     assert call.recipe.flatten()["lr"] == found.params["lr"]
     assert call.child.tags["histo.study.trial"] == 0
+    assert {"data_dir", "device", "precision", "memory_format", "threads"} < {
+        *call.child.may_differ
+    }
+    assert "lr" not in call.child.may_differ
     assert call.division is None
 
 
@@ -174,16 +184,25 @@ def test_what_is_the_trials_own_fault_ends_it_by_name(error, state, of_optuna, p
 
 @pytest.mark.parametrize(
     "error",
-    [TrackingError("away"), DiskError("full"), DataError("gone"), Interrupted(signal.SIGTERM)],
+    [
+        TrackingError("away"),
+        DiskError("full"),
+        DataError("gone"),
+        DeviceError("no CUDA"),
+        ResumeError("begun otherwise"),
+        Interrupted(signal.SIGTERM),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_what_would_end_every_trial_is_raised_and_the_trial_given_back(error, place, train):
     calls = train([0.5, error])
     here = place()
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as raised:
         run_first(here)
     found = here.queue.trials()[0]
 
+    advice = getattr(raised.value, "__notes__", [])
+    assert ["trial 0 anew" in note for note in advice] == [True] * isinstance(error, ResumeError)
     assert found.state == TrialState.WAITING
     assert attributes.LIVES_LOST not in found.user_attrs
     assert not calls[0].tags or isinstance(error, Interrupted)
@@ -258,6 +277,63 @@ def test_a_trial_that_was_lost_in_its_last_epoch_does_not_end_the_worker(
 
     assert found.state == TrialState.RUNNING
     assert "other" in found.user_attrs[attributes.LEASE]
+
+
+def end_by_hand(place):
+    """As `optuna tell` does."""
+    storage, (first, *_) = place.storage, place.queue.trials()
+    storage.set_trial_state_values(first._trial_id, TrialState.FAIL)
+
+
+@pytest.mark.parametrize("moment", ["suggest", "_note_run", "_report", "_should_prune"])
+def test_a_trial_that_somebody_ends_meanwhile_is_let_go_of(moment, place, train, monkeypatch):
+    calls = train([0.5, 0.75])
+    here, original = place(), getattr(objective, moment)
+    here.study.pruner = optuna.pruners.SuccessiveHalvingPruner(1)  # notes what it found
+
+    def ended_before(*arguments, **options):
+        end_by_hand(here)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(objective, moment, ended_before)
+    found = run_first(here)
+
+    assert found.state == TrialState.FAIL
+    assert attributes.STATE not in found.user_attrs
+    assert [call.tags for call in calls] == [{}] * len(calls)
+
+
+def test_the_lost_trial_is_noticed_before_its_epoch_is_logged(place, train, one_bench):
+    here, asked = place(), []
+    check = here.queue.check
+
+    def lost_at_once(trial_id):
+        asked.append(trial_id)
+        take_over(one_bench)
+        check(trial_id)
+
+    here.queue.check = lost_at_once
+    calls = train([0.5])
+    found = run_first(here)
+
+    assert (len(asked), calls[0].logged) == (1, [])
+    assert found.intermediate_values == {}
+
+
+def test_a_storage_that_is_away_before_an_epoch_is_logged_costs_the_epoch_nothing(place, train):
+    here, asked = place(), []
+
+    def away(trial_id):
+        asked.append(trial_id)
+        raise StudyError("the storage is away")
+
+    here.queue.check = away
+    calls = train([0.5])
+    with pytest.raises(StudyError):
+        run_first(here)
+
+    # Once before the epoch is logged, and once when it is saved.
+    assert (len(asked), calls[0].logged) == (2, [0.5])
 
 
 def test_a_signal_while_a_trial_is_ended_waits_for_that(place, train, monkeypatch):
@@ -364,6 +440,55 @@ def test_after_a_kill_between_folds_no_value_is_told_twice_and_the_run_is_the_sa
     assert run.info.run_id == killed.info.run_id
     assert (found.value, found.intermediate_values) == (0.625, {1: 0.5, 2: 0.75})
     assert sorted((point.step, point.value) for point in history) == [(0, 0.5), (1, 0.75)]
+
+
+def test_after_a_kill_only_the_newest_fold_that_was_begun_is_asked_about(folded, train):
+    train([0.5], [0.5], [Interrupted(signal.SIGTERM)], [0.5], [0.5], [0.5], [0.75])
+    here, asked = folded(folds=4), []
+    with pytest.raises(Interrupted):
+        run_first(here)
+    # Others are far ahead by now, and this one would not have come so far.
+    here.study.pruner = SimpleNamespace(
+        prune=lambda study, trial: asked.append(max(trial.intermediate_values)) or True
+    )
+    found = run_first(here)
+
+    assert asked == [3]
+    assert found.state == TrialState.PRUNED
+    assert found.user_attrs[attributes.EPOCHS] == 3
+    assert found.user_attrs[attributes.SECONDS] == 6.0
+
+
+def test_a_trial_on_folds_that_was_lost_leaves_its_run_to_who_has_it_now(folded, train, one_bench):
+    here = folded(folds=2)
+
+    def lost():
+        (run,) = runs(here.store)
+        take_over(one_bench)
+        here.store.client.set_terminated(run.info.run_id, "FINISHED")
+        here.queue.check(here.queue.trials()[0]._trial_id)
+
+    train([0.5], [lost])
+    run_first(here)
+    (run,) = runs(here.store)
+
+    assert run.info.status == "FINISHED"
+    assert {"histo.ending", "histo.cause", attributes.STATE_TAG}.isdisjoint(run.data.tags)
+
+
+def test_the_run_of_a_trial_on_folds_goes_on_with_another_device(folded, train):
+    train([0.5], [Interrupted(signal.SIGTERM)], [0.5], [0.75])
+    here = folded(folds=2)
+    with pytest.raises(Interrupted):
+        run_first(here)
+    base = here.base.model_copy(
+        update={"machine": here.base.machine.model_copy(update={"threads": 3})}
+    )
+    found = run_first(dataclasses.replace(here, base=base))
+    (run,) = runs(here.store)
+
+    assert found.state == TrialState.COMPLETE
+    assert (run.info.status, run.data.params["threads"]) == ("FINISHED", "0")
 
 
 def test_a_fold_that_cannot_be_trained_fails_the_trial_and_its_run(folded, train):

@@ -3,12 +3,13 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from histo_mlflow.tuning.shared import attributes
+from histo_mlflow.tuning.shared import _holding, attributes
 from histo_mlflow.tuning.shared import queue as queues_of_studies
 from histo_mlflow.tuning.shared._lease import Lease
 from histo_mlflow.tuning.shared._reaper import Observer
@@ -460,6 +461,22 @@ def test_the_time_at_work_is_that_of_beats_and_takes(bench):
     assert len(spans) == 2
     assert 0.1 < middle < time.time() - before - 0.3
     assert queue.active_seconds() < time.time() - before - 0.3
+
+
+def test_the_sleep_of_a_machine_is_no_time_at_work(one_bench, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(_holding, "time", SimpleNamespace(time=lambda: clock.now))
+    queue = one_bench.queue(grace_seconds=60.0)
+    queue.fill(1, [])
+    trial = queue.claim()
+    for clock.now in (1010.0, 1050.0, 5000.0, 5010.0):
+        queue._held[trial._trial_id].beat()
+    clock.now = 9000.0
+    queue.finish(trial._trial_id, "complete", 1.0)
+    spans = json.loads(attrs(queue, 0)[attributes.SPANS])
+
+    assert spans == [[1000.0, 1050.0], [5000.0, 5010.0], [9000.0, 9000.0]]
+    assert queue.active_seconds() == 60.0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from histo_mlflow import files
-from histo_mlflow.errors import DiskError, Interrupted, NotANumberError, TrackingError
+from histo_mlflow.errors import (
+    DiskError,
+    Interrupted,
+    NotANumberError,
+    TakenOverError,
+    TrackingError,
+)
 from histo_mlflow.jobs.parent import GONE
 from histo_mlflow.jobs.run_folder import RunFolder
 from histo_mlflow.tracking.lifecycle import SETTLED, Ending, close_run, is_closed
@@ -17,7 +23,7 @@ from histo_mlflow.tracking.store import Store
 
 def note_ending(folder: RunFolder, error: BaseException | None) -> None:
     """Keep how a run was left, for the store to be told later if it does not listen now."""
-    if error is None:
+    if error is None or isinstance(error, TakenOverError):
         return
     outcome = folder.outcome()
     if outcome is not None and outcome["ending"] in SETTLED:
@@ -38,7 +44,7 @@ def closing_if_left(store: Store, run_id: str | None, folder: RunFolder) -> Iter
     try:
         yield
     except BaseException as error:
-        if run_id is not None:
+        if run_id is not None and not isinstance(error, TakenOverError):
             note_ending(folder, error)
             try:
                 close_run(store, run_id, _ending(error), _cause(error))

@@ -52,6 +52,8 @@ class Epochs:
         talk: says what happens.
         go_on: is asked after every epoch, once it is saved; of a training that was begun first for
             every epoch that it has behind it. False ends it as pruned, unless it is at its own end.
+        held: is called at the end of an epoch before anything is written of it; raises where the
+            training is another process's by now.
 
     Raises:
         ResumeError: there are checkpoints, and none can be used.
@@ -67,8 +69,10 @@ class Epochs:
         *,
         talk: Talk,
         go_on: GoOn = lambda epoch, value: True,
+        held: Callable[[], None] = lambda: None,
     ) -> None:
         self._go_on, self._asked, self._pruned = go_on, 0, False
+        self._held = held
         self._run, self._ready, self._folder = run, ready, folder
         self._policy, self._signals, self._talk = policy, signals, talk
         self.checkpoints = Checkpoints(folder.checkpoints, ready.identity())
@@ -183,6 +187,7 @@ class Epochs:
 
     def _after_epoch(self, record: EpochRecord) -> None:
         """At the end of an epoch, which nothing interrupts: first the journal, then the state."""
+        self._held()
         self._log(self._ready.state.history[-1])
         if record.improved:
             self.checkpoints.save_best(self._ready.state)

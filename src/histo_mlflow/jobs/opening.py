@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Child:
         tags: of the run, besides those of every training.
         plan: device, precision, memory_format and threads of a run that is new, decided before.
         begun: is told the run's id once run and folder know of each other.
+        may_differ: recipe fields that may be others by now than those the run was begun with. It
+            goes on with those.
     """
 
     parent: str
@@ -37,6 +39,7 @@ class Child:
     tags: Mapping[str, object]
     plan: Mapping[str, Any]
     begun: Callable[[str], None]
+    may_differ: Collection[str] = ()
 
     def all_tags(self) -> dict[str, object]:
         """The tags, with the one that makes it a child."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from histo_mlflow.device import DevicePlan, device_facts
@@ -97,8 +97,15 @@ def begun_recipe(folder: RunFolder) -> Recipe:
     return load(str(folder.recipe))
 
 
-def refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
+def refuse_other_recipe(
+    folder: RunFolder, recipe: Recipe, *, may_differ: Collection[str] = ()
+) -> None:
     """Compare a recipe with the one that a run was begun with.
+
+    Args:
+        folder: of the run.
+        recipe: that is given now.
+        may_differ: fields that are not compared.
 
     Raises:
         ResumeError: naming every difference.
@@ -107,7 +114,7 @@ def refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
     different = [
         f"{name} was {_shown(begun.get(name))}, {_shown(given.get(name))} is given"
         for name in {**begun, **given}
-        if begun.get(name) != given.get(name)
+        if begun.get(name) != given.get(name) and name not in may_differ
     ]
     if different:
         raise ResumeError(

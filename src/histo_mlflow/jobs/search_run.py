@@ -31,7 +31,7 @@ from histo_mlflow.jobs.development import Development
 from histo_mlflow.jobs.epochs import CheckpointPolicy, Epochs, GoOn
 from histo_mlflow.jobs.opening import Child, found_or_begun
 from histo_mlflow.jobs.ready import code_folder, refuse_several_processes
-from histo_mlflow.jobs.resume import machine, other_machine, refuse_other_recipe
+from histo_mlflow.jobs.resume import begun_recipe, machine, other_machine, refuse_other_recipe
 from histo_mlflow.jobs.run_folder import RunFacts, RunFolder, locked
 from histo_mlflow.jobs.signals import Ending as SignalEnding
 from histo_mlflow.jobs.talk import Talk
@@ -59,6 +59,7 @@ def search_run(
     signals: SignalEnding,
     checkpoints: CheckpointPolicy | None = None,
     go_on: GoOn = lambda epoch, value: True,
+    held: Callable[[], None] = lambda: None,
     tags_of: TagsOf = lambda came_out: {},
     predictions: bool = False,
     talk: Talk | None = None,
@@ -66,7 +67,8 @@ def search_run(
     """Train a recipe on development images as a child run, or go on with one that was begun.
 
     Args:
-        recipe: what to do; its monitor gives the value. Its params are the run's.
+        recipe: what to do; its monitor gives the value. Its params are the run's, but for those
+            that the child says may differ: there the run keeps what it was begun with.
         development: on which images.
         store: where the run is, or is made.
         experiment: name of its experiment.
@@ -79,6 +81,8 @@ def search_run(
             epoch once it is saved; after a kill first for every epoch of the history once more, of
             which only the last answer holds: the others are trained already. False ends the run as
             pruned, unless it has come to its own end with that epoch.
+        held: is called before anything is written of an epoch; raises TakenOverError where another
+            process has the run by now, which is then left as it is.
         tags_of: what came out -> tags; they are set by the request that closes the run, and kept in
             its folder for when the store does not listen. Told of errors too, but not of
             interruptions.
@@ -102,9 +106,10 @@ def search_run(
         known = _known(store, experiment, child.key, Path(runs_dir))
         if known is not None:
             stack.enter_context(locked(known))
-            if (done := _finished(known, recipe, development)) is not None:
+            if (done := _finished(known, recipe, development, child)) is not None:
                 child.begun(done.run_id)
                 return done
+            recipe = begun_recipe(known)  # its checkpoints know it by that
         facts = None if known is None else known.facts()
         plan = settle(recipe, decided=child.plan if facts is None else facts.plan)
         if facts is not None and (told := other_machine(facts.machine, machine(plan))):
@@ -128,7 +133,9 @@ def search_run(
                 ready = get_trainable(recipe, development, plan, talk=talk)
                 run.tag_at_end(weights_tags(ready.weights))
                 policy = checkpoints or CheckpointPolicy()
-                epochs = Epochs(run, ready, folder, policy, signals, talk=talk, go_on=go_on)
+                epochs = Epochs(
+                    run, ready, folder, policy, signals, talk=talk, go_on=go_on, held=held
+                )
                 epochs.train()
                 return write_outcome(run, folder, tags_of, ready, epochs, predictions=predictions)
 
@@ -144,13 +151,15 @@ def _known(store: Store, experiment: str, key: str, runs_dir: Path) -> RunFolder
     return folder if folder is not None and folder.facts() is not None else None
 
 
-def _finished(folder: RunFolder, recipe: Recipe, development: Development) -> SearchResult | None:
+def _finished(
+    folder: RunFolder, recipe: Recipe, development: Development, child: Child
+) -> SearchResult | None:
     """What came of a trial that is settled, here and in the store.
 
     Raises:
         ResumeError: it is another trial, or can no longer be gone on with.
     """
-    refuse_other_recipe(folder, recipe)
+    refuse_other_recipe(folder, recipe, may_differ=child.may_differ)
     note = read_note(folder)
     if note is not None:
         refuse_other_data(folder, note, development)
@@ -187,6 +196,7 @@ def _started(
         run_id=facts.run_id,
         system_metrics=False,
         journal_path=folder.journal,
+        may_differ=child.may_differ,
     )
 
 

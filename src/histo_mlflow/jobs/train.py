@@ -28,6 +28,7 @@ from histo_mlflow.jobs.outcome import conclude
 from histo_mlflow.jobs.parent import GONE, ending_with_parent
 from histo_mlflow.jobs.ready import Ready, get_ready
 from histo_mlflow.jobs.resume import (
+    begun_recipe,
     machine,
     other_machine,
     refuse_begun_elsewhere,
@@ -114,6 +115,7 @@ def train(
             closed as KILLED.
     """
     talk = talk or Talk()
+    may_differ = () if child is None else child.may_differ
     with ExitStack() as stack:
         signals = stack.enter_context(ending_by_signal())
         begun = run_folder(
@@ -126,7 +128,8 @@ def train(
         if begun is not None and facts is not None:
             refuse_crossval(begun)
             refuse_trial(begun)
-            refuse_other_recipe(begun, recipe)
+            refuse_other_recipe(begun, recipe, may_differ=may_differ)
+            recipe = begun_recipe(begun) if may_differ else recipe
             begun.remove_leftovers()
             if (done := _finished(begun)) is not None:
                 talk.say("done", f"run {done.run_id} was finished before")
@@ -173,6 +176,7 @@ def train(
                     ready.tags() | (child.all_tags() if child is not None else {}),
                     run_id=facts.run_id,
                     journal_path=folder.journal,
+                    may_differ=may_differ,
                 )
             stack.enter_context(run)
             stack.push(lambda _, error, __: note_ending(folder, error))

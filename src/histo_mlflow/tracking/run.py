@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from histo_mlflow.errors import TrackingError
+from histo_mlflow.errors import TakenOverError, TrackingError
 from histo_mlflow.tracking.delivery import Receiver
 from histo_mlflow.tracking.entries import (
     DIGEST_CHARACTERS,
@@ -304,7 +304,13 @@ class TrackedRun:
             self.leave(error)
 
     def leave(self, error: BaseException) -> None:
-        """End because of an exception, which stays the one that is raised."""
+        """End because of an exception, which stays the one that is raised.
+
+        A run that another process writes by now is only let go of.
+        """
+        if isinstance(error, TakenOverError):
+            self.let_go()
+            return
         interrupted = isinstance(error, KeyboardInterrupt)
         cause = redact(f"{type(error).__name__}: {error}".rstrip(": "))
         try:

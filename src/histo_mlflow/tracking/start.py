@@ -7,7 +7,7 @@ with start_run(connect(), "demo", "first", params, tags) as run:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ def start_run(
     system_metrics: bool = True,
     journal_path: Path | None = None,
     key: str | None = None,
+    may_differ: Collection[str] = (),
     retry_seconds: Sequence[float] = RETRY_SECONDS,
 ) -> TrackedRun:
     """Start a run, or continue one.
@@ -59,6 +60,8 @@ def start_run(
             must exist. None: they are kept in memory only.
         key: the run carries it as the tag `histo.key`, and one of this experiment that has it is
             continued, so that a process that was killed while it made its run makes no second.
+        may_differ: params that a run which is continued may have with other values; it keeps its
+            own.
         retry_seconds: pauses between attempts to deliver, in an outage.
 
     Raises:
@@ -77,7 +80,8 @@ def start_run(
             key=key,
         )
         if continued:
-            given = {key: param_text(value) for key, value in named(params).items()}
+            texts = {name: param_text(value) for name, value in named(params).items()}
+            given = {name: text for name, text in texts.items() if name not in may_differ}
             refuse_other_params(found, given)
             reopen_run(store, found)
     except BaseException:

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from histo_mlflow.errors import (
     BusyError,
     DataError,
+    DeviceError,
     DiskError,
     HistoMlflowError,
     Interrupted,
     NotANumberError,
     OutOfMemoryError,
+    ResumeError,
     StudyError,
     TrackingError,
 )
@@ -36,7 +39,7 @@ from histo_mlflow.tuning.shared.queue import LostTrialError
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.workplace import Workplace
 
-_NOT_OF_THE_TRIAL = (TrackingError, DiskError, DataError, StudyError)
+_NOT_OF_THE_TRIAL = (TrackingError, DiskError, DataError, DeviceError, ResumeError, StudyError)
 """What would end every other trial as well: no fault of this one's params."""
 
 
@@ -86,10 +89,21 @@ def _ended(place: Workplace, trial: Trial) -> Ended:
     train = {"search": _search, "confirm": _confirm}[place.attribute(name.KIND)]
     try:
         return train(place, trial)
-    except (*_NOT_OF_THE_TRIAL, BusyError):
+    except (*_NOT_OF_THE_TRIAL, BusyError) as error:
+        if isinstance(error, ResumeError):
+            error.add_note(f"to train trial {trial.number} anew, remove the folder of its run")
         raise
     except HistoMlflowError as error:
         return Ended(_state_of(error), cause=str(error))
+
+
+@contextmanager
+def _ended_is_lost() -> Iterator[None]:
+    """Optuna's word for a trial that somebody else has ended, said as the queue says it."""
+    try:
+        yield
+    except UpdateFinishedTrialError as error:
+        raise LostTrialError("the trial was ended by another process") from error
 
 
 def _state_of(came_out: SearchResult | Exception) -> TrialState:
@@ -109,7 +123,8 @@ def _tags_of(came_out: SearchResult | Exception) -> dict[str, object]:
 
 
 def _search(place: Workplace, trial: Trial) -> Ended:
-    values = suggest(place.axes, trial)
+    with _ended_is_lost():
+        values = suggest(place.axes, trial)
     recipe = trial_recipe(place.base, values, name=f"{place.title}-{trial.number}")
     if place.definition.folds is None:
         return _of(_trained(place, trial, recipe, None, partial(_go_on, place, trial)))
@@ -118,8 +133,9 @@ def _search(place: Workplace, trial: Trial) -> Ended:
 
 def _confirm(place: Workplace, trial: Trial) -> Ended:
     plan = plan_of(place.attribute(name.CONFIRM))
-    candidate = trial.suggest_int("candidate", 0, len(plan.candidates) - 1)
-    replicate = trial.suggest_int("replicate", 0, len(plan.replicates) - 1)
+    with _ended_is_lost():
+        candidate = trial.suggest_int("candidate", 0, len(plan.candidates) - 1)
+        replicate = trial.suggest_int("replicate", 0, len(plan.replicates) - 1)
     one, round_ = plan.candidates[candidate], plan.replicates[replicate]
     recipe = confirmation.recipe_of(place.base, one, round_)
 
@@ -144,6 +160,8 @@ def _over_folds(place: Workplace, trial: Trial, recipe: Recipe, folds: int) -> E
     """The mean over group folds of the development images, each trained in a run of its own."""
     values: list[float] = []
     trained: list[SearchResult] = []
+    # In earlier lives. What is before the newest was asked about, and others may be far ahead now.
+    begun = len(trial.user_attrs.get(name.FOLD_RUNS, []))
     run = start_run(
         place.store,
         place.attribute(name.EXPERIMENT),
@@ -153,9 +171,10 @@ def _over_folds(place: Workplace, trial: Trial, recipe: Recipe, folds: int) -> E
         follow_project=False,
         system_metrics=False,
         key=place.key(trial),
+        may_differ=place.definition.elsewhere,
     )
-    trial.set_user_attr(name.RUN_ID, run.run_id)
     with run, _told_of_errors(run):
+        _note_run(place, trial, run.run_id, own=True)
         for fold in range(folds):
             division = Division(folds, fold, recipe.split.split_seed)
 
@@ -169,7 +188,7 @@ def _over_folds(place: Workplace, trial: Trial, recipe: Recipe, folds: int) -> E
             mean = sum(values) / len(values)
             run.log_epoch(fold, {place.definition.metric: done.value, "mean": mean})
             _report(place, trial, fold + 1, done.value)
-            if fold + 1 < folds and trial.should_prune():
+            if begun - 1 <= fold < folds - 1 and _should_prune(trial):
                 run.set_tags({name.STATE_TAG: "pruned"})
                 run.end("pruned")
                 return Ended("pruned", facts=_facts(trained))
@@ -215,15 +234,18 @@ def _trained(
             tags=place.tags(trial),
             plan=place.plan,
             begun=lambda run_id: _note_run(place, trial, run_id, own=own),
+            may_differ=place.definition.elsewhere,
         ),
         signals=place.signals,
         go_on=go_on,
+        held=partial(_held, place, trial),
         tags_of=_tags_of,
         predictions=predictions,
         talk=place.talk,
     )
 
 
+@_ended_is_lost()
 def _note_run(place: Workplace, trial: Trial, run_id: str, *, own: bool) -> None:
     """Write down a run that the trial trains: its own, or that of one of its folds."""
     if own:
@@ -238,9 +260,25 @@ def _go_on(place: Workplace, trial: Trial, epoch: int, value: float | None) -> b
     """Report an epoch, unless that was done in an earlier life; whether the trial is to go on."""
     place.queue.check(trial._trial_id)
     _report(place, trial, epoch, value)
-    return not trial.should_prune()
+    return not _should_prune(trial)
 
 
+def _held(place: Workplace, trial: Trial) -> None:
+    """Raise `LostTrialError` if an epoch is not to be logged: the trial is another's by now."""
+    try:
+        place.queue.check(trial._trial_id)
+    except LostTrialError:
+        raise
+    except StudyError:
+        return  # the storage is away; `go_on` meets the same once the epoch is saved
+
+
+@_ended_is_lost()
+def _should_prune(trial: Trial) -> bool:
+    return trial.should_prune()  # some pruners write what they found
+
+
+@_ended_is_lost()
 def _report(place: Workplace, trial: Trial, step: int, value: float | None) -> None:
     if value is not None and step not in place.reported(trial):
         trial.report(value, step)

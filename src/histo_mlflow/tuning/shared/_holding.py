@@ -23,6 +23,7 @@ class Holding:
     Args:
         lease: as last written.
         spans: earlier ones of the trial, and at the end the one that goes on.
+        grace_seconds: a longer silence was no work, such as that of a machine that was asleep.
         lost: why it is no longer held.
         ended: whether this process has ended it.
     """
@@ -31,13 +32,16 @@ class Holding:
     trial_id: int
     lease: Lease
     spans: list[_spans.Span]
+    grace_seconds: float
     lost: LostTrialError | None = None
     ended: bool = False
     # The beat and the trial's own thread write the same attributes.
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
-    def begin(cls, storage: BaseStorage, trial_id: int, worker: Worker) -> Holding:
+    def begin(
+        cls, storage: BaseStorage, trial_id: int, worker: Worker, grace_seconds: float
+    ) -> Holding:
         """Write down that a trial which was just set RUNNING is held by `worker`."""
         attrs = storage.get_trial(trial_id).user_attrs
         before = Lease.of(attrs)
@@ -47,7 +51,8 @@ class Holding:
         storage.set_trial_user_attr(trial_id, attributes.TAKES, take)
         storage.set_trial_user_attr(trial_id, attributes.LEASE, lease.text())
         now = time.time()
-        holding = cls(storage, trial_id, lease, [*_spans.spans_of(attrs), (now, now)])
+        spans = [*_spans.spans_of(attrs), (now, now)]
+        holding = cls(storage, trial_id, lease, spans, grace_seconds)
         holding.write_spans()
         return holding
 
@@ -78,9 +83,12 @@ class Holding:
             self.write_spans()
 
     def write_spans(self) -> None:
-        """The last span reaches to now."""
-        begin, _ = self.spans[-1]
-        self.spans[-1] = (begin, max(begin, time.time()))
+        """The last span reaches to now, or a new one begins after too long a silence."""
+        (begin, end), now = self.spans[-1], time.time()
+        if now - end > self.grace_seconds:
+            self.spans.append((now, now))
+        else:
+            self.spans[-1] = (begin, max(begin, now))
         self.storage.set_trial_user_attr(self.trial_id, attributes.SPANS, _spans.text(self.spans))
 
 

@@ -19,11 +19,11 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from histo_mlflow.errors import StudyError
+from histo_mlflow.errors import TakenOverError
 from histo_mlflow.tuning.shared import attributes
 
 
-class LostTrialError(StudyError):
+class LostTrialError(TakenOverError):
     """Somebody else holds the trial now, or has ended it; who gets this has to let go of it."""
 
 

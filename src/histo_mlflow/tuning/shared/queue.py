@@ -69,6 +69,7 @@ class Queue:
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._worker = worker
         self._beat_seconds = beat_seconds
+        self._grace_seconds = grace_seconds
         self._observer = Observer(grace_seconds)
         self._held: dict[int, _holding.Holding] = {}
         self._put_off = PutOff()
@@ -276,7 +277,9 @@ class Queue:
         self, trial_id: int, before_sampling: Callable[[int], None] | None
     ) -> optuna.Trial | None:
         try:
-            holding = _holding.Holding.begin(self._storage, trial_id, self._worker)
+            holding = _holding.Holding.begin(
+                self._storage, trial_id, self._worker, self._grace_seconds
+            )
             trial = holding.check()
         except (LostTrialError, UpdateFinishedTrialError):
             return None
