@@ -50,6 +50,29 @@ def test_a_resumed_run_has_lost_the_tags_of_its_earlier_ending(store: Store) -> 
     assert read(store).get_run(run.run_id).data.tags["histo.ending"] == "finished"
 
 
+def test_the_ending_of_one_command_leaves_nothing_of_anothers_that_was_interrupted(
+    store: Store,
+) -> None:
+    run = begin(store)
+    other = resume(store, run.run_id)
+    other.leave(KeyboardInterrupt("ended by SIGINT"))
+    close_run(store, run.run_id, "interrupted", "a signal", undelivered=3)
+    run.end("finished")
+    seen = read(store).get_run(run.run_id)
+    assert (seen.info.status, seen.data.tags["histo.ending"]) == ("FINISHED", "finished")
+    assert not {"histo.cause", "histo.undelivered"} & set(seen.data.tags)
+
+
+def test_who_has_not_counted_the_points_leaves_the_count_that_is_there(store: Store) -> None:
+    run = begin(store)
+    run.end("interrupted", "a signal")
+    close_run(store, run.run_id, "interrupted", "a signal", undelivered=3)
+    close_run(store, run.run_id, "interrupted")
+    seen = read(store).get_run(run.run_id).data.tags
+    assert seen["histo.undelivered"] == "3"
+    assert "histo.cause" not in seen
+
+
 def test_a_run_with_other_params_is_refused_and_left_as_it_was(store: Store) -> None:
     run = begin(store, lr=0.001, epochs=3, seed=1)
     run.end("finished")

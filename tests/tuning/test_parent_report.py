@@ -1,6 +1,9 @@
 """What the parent run is told while a study goes on, and the report at its end."""
 
 import json
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +17,7 @@ from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning.report import figures
 from histo_mlflow.tuning.report.parent_report import Told, refresh, write_report
 from histo_mlflow.tuning.report.trials_table import best_so_far
+from histo_mlflow.tuning.report.turn import LOCK
 from histo_mlflow.tuning.study.recipe_name import recipe_name
 
 AXES = ("lr", "batch_size", "optimiser", "momentum")
@@ -151,11 +155,33 @@ def test_a_report_replaces_the_one_before_it_whole_or_not_at_all(tmp_path, quick
     with pytest.raises(RecipeError):
         write_report(folder, first, refused, metric="val/auc", axes=AXES)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "report"]
 
     write_report(folder, made_studies.made_study(12), recipe_of, metric="val/auc", axes=AXES)
     assert {path.name for path in folder.iterdir()} == set(before)
     assert len(pd.read_parquet(folder / "trials.parquet")) == 15
+
+
+def test_commands_that_end_at_once_write_and_upload_the_report_one_after_the_other(
+    tmp_path, quick, monkeypatch
+):
+    monkeypatch.setattr("histo_mlflow.tuning.report.turn.LOOK_SECONDS", 0.001)
+    study, uploaded = made_studies.made_study(3), []
+
+    def upload(folder):
+        shutil.copytree(folder, tmp_path / "store" / uuid.uuid4().hex)
+        uploaded.append({path.name for path in folder.iterdir()})
+
+    def write(_):
+        write_report(
+            tmp_path / "run" / "study", study, recipe_of, metric="val/auc", axes=AXES,
+            upload=upload,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(4) as commands:
+        list(commands.map(write, range(24)))
+
+    assert uploaded == [{"trials.parquet", "study.json", "best_recipe.yaml"}] * 24
 
 
 def test_a_folder_that_cannot_be_made_is_a_plain_error(tmp_path, quick):

@@ -76,6 +76,18 @@ def test_under_mlflow_run_its_run_is_the_parent_of_a_new_study(study, store, mon
     assert "histo.study.parent" not in store.client.get_run(parent.run_id).data.tags
 
 
+def test_the_parent_is_not_told_before_the_place_where_it_lies(study, store, monkeypatch):
+    where = store.client.create_experiment("of mlflow run")
+    monkeypatch.setenv("MLFLOW_RUN_ID", store.client.create_run(where).info.run_id)
+    told = []
+    monkeypatch.setattr(study, "set_user_attr", lambda key, value: told.append(key))
+    with opened(study, store, new=True):
+        pass
+
+    # a kill between the two leaves no parent that others would begin children for elsewhere
+    assert told == [attributes.EXPERIMENT, attributes.PARENT]
+
+
 def test_an_mlflow_run_that_goes_on_with_a_study_says_in_its_own_run_where_to_look(
     study, store, monkeypatch
 ):

@@ -191,18 +191,22 @@ def close_run(
     ending: Ending,
     cause: str | None = None,
     *,
-    undelivered: int = 0,
+    undelivered: int | None = None,
     tags: Mapping[str, object] = MappingProxyType({}),
     seconds: float = 30.0,
 ) -> None:
     """Write how a run ended; can be done again.
+
+    A cause that is there from an earlier ending is taken away: several commands close the run of a
+    study, and one that was interrupted does not tell how it came out.
 
     Args:
         store: from `connect`.
         run_id: the run.
         ending: becomes the status and the tag `histo.ending`.
         cause: one sentence, as the tag `histo.cause`.
-        undelivered: metric points that did not arrive, as the tag `histo.undelivered`.
+        undelivered: metric points that did not arrive, as the tag `histo.undelivered`; None where
+            the caller has not counted them, and the tag stays as it is.
         tags: further ones, set by the same request.
         seconds: the longest wait.
 
@@ -217,9 +221,14 @@ def close_run(
         told["histo.cause"] = cause[:TAG_CHARACTERS]
     if undelivered:
         told[UNDELIVERED_TAG] = str(undelivered)
+    kept = {UNDELIVERED_TAG} if undelivered is None else set()
+    outdated = set(_ENDING_TAGS) - told.keys() - kept
 
     def close() -> None:
         store.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in told.items()])
+        if outdated:
+            for tag in outdated & store.client.get_run(run_id).data.tags.keys():
+                remove_tag(store, run_id, tag)
         store.client.set_terminated(run_id, _STATUS[ending])
 
     store.ask(f"closing run {run_id}", close, seconds)

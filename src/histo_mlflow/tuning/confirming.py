@@ -17,26 +17,26 @@ from optuna.trial import FrozenTrial
 
 from histo_mlflow.evaluation import predictions, style
 from histo_mlflow.jobs.development import Development, develop, develop_fold
-from histo_mlflow.jobs.opening import Child
 from histo_mlflow.jobs.output_folder import replacing
 from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.run_folder import VAL_PREDICTIONS, RunFolder
-from histo_mlflow.jobs.train import TrainResult, train
+from histo_mlflow.jobs.train import TrainResult
 from histo_mlflow.jobs.trainable import parameters_of
 from histo_mlflow.recipe import Recipe
-from histo_mlflow.tracking.lifecycle import run_of_key
 from histo_mlflow.tuning.confirm import confirmation as plans
 from histo_mlflow.tuning.confirm.conclude import conclude
 from histo_mlflow.tuning.confirm.confirm_figure import confirmation as drawn
-from histo_mlflow.tuning.confirm.confirm_plan import Plan, confirm_key
+from histo_mlflow.tuning.confirm.confirm_plan import Plan, Replicate, confirm_key
 from histo_mlflow.tuning.confirm.confirm_report import Confirmation, Outcome
 from histo_mlflow.tuning.confirm.confirm_text import mlflow_metrics, render
 from histo_mlflow.tuning.joining import make_or_join
-from histo_mlflow.tuning.machine_share import whole_machine
+from histo_mlflow.tuning.report.turn import its_turn
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import ending_of
 from histo_mlflow.tuning.site import Site
+from histo_mlflow.tuning.study.definition import Definition
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
+from histo_mlflow.tuning.winner import train_winner
 from histo_mlflow.tuning.work_on import showing, work_on
 
 REPORT = "confirmation.json"
@@ -113,7 +113,7 @@ def confirm_best(
         plans.candidates(
             trials, k, site.definition.direction, lambda one: suggest(axes, one), base=base
         ),
-        plans.replicates(site.definition.seed, n, used={base.training.seed, base.split.split_seed}),
+        fresh_replicates(site.definition, n),
     )
     own = develop(ready.prepared)
     divided = [develop_fold(ready.prepared, one.division) for one in plan.replicates]
@@ -131,12 +131,23 @@ def confirm_best(
     )
     recipe = _winner_recipe(judged, base, f"{title}-winner")
     folder = site.folder / "confirmation"
-    _report(site, folder, judged, recipe, title, ready.prepared.manifest.group_kind)
+    with its_turn(site.folder):
+        _report(site, folder, judged, recipe, title, ready.prepared.manifest.group_kind)
     if recipe is None:
         return Confirmed(judged, None, None)
-    winner = _train_winner(site, recipe, f"{title} winner", f"{key}-winner-{digest}")
+    winner = train_winner(site, recipe, f"{title} winner", f"{key}-winner-{digest}")
     site.parent.set_tags({"histo.study.winner_run": winner.run_id})
     return Confirmed(judged, folder / WINNER, winner, f"histo-{base.name}")
+
+
+def fresh_replicates(definition: Definition, n: int) -> tuple[Replicate, ...]:
+    """n rounds of seeds and group folds that the search of a study never had.
+
+    Raises:
+        StudyError: n is below 2.
+    """
+    base = definition.base()
+    return plans.replicates(definition.seed, n, used={base.training.seed, base.split.split_seed})
 
 
 def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
@@ -219,27 +230,3 @@ def _report(
     for step, metrics in mlflow_metrics(judged).items():
         site.parent.log_metrics(metrics, step=step)
     site.parent.log_artifacts(folder, "confirmation")
-
-
-def _train_winner(site: Site, recipe: Recipe, run_name: str, key: str) -> TrainResult:
-    """An ordinary training, gone on with where it was begun: the first look at the test split."""
-    site.talk.say("winner", f"{recipe.name} is trained as any recipe and judged on the test split")
-    found = run_of_key(site.store, site.experiment, key)
-    folder = None if found is None else RunFolder(site.runs_dir / str(found.info.run_id))
-    known = folder is not None and folder.facts() is not None
-    return train(
-        recipe,
-        tracking_uri=site.store.tracking_uri,
-        experiment=site.experiment,
-        run_name=run_name,
-        runs_dir=site.runs_dir,
-        run_dir=folder.path if folder is not None and known else None,
-        child=Child(
-            parent=site.parent.run_id,
-            key=key,
-            tags={"histo.study": site.title, "histo.study.kind": "winner"},
-            plan=whole_machine(site.definition.base(), site.plan),
-            begun=lambda run_id: None,
-        ),
-        talk=site.talk,
-    )

@@ -71,12 +71,13 @@ def open_parent(
             )
         raise
     if known is None:
-        study.set_user_attr(name.PARENT, run.run_id)
         found = store.ask(
             "looking at the run", lambda: store.client.get_experiment(run.experiment_id)
         )
-        # Under `mlflow run` it lies elsewhere than was asked for.
+        # Under `mlflow run` it lies elsewhere than was asked for. The parent is told last: once it
+        # is known, others begin its children where the study says that it lies.
         study.set_user_attr(name.EXPERIMENT, str(found.name))
+        study.set_user_attr(name.PARENT, run.run_id)
     return run
 
 

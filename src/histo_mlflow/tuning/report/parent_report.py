@@ -17,6 +17,7 @@ from histo_mlflow.tuning.report import trials_table
 from histo_mlflow.tuning.report.figures import draw_study
 from histo_mlflow.tuning.report.summary import params_text, summary
 from histo_mlflow.tuning.report.trials_table import Direction
+from histo_mlflow.tuning.report.turn import its_turn
 from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.study.recipe_name import recipe_name
 
@@ -124,13 +125,15 @@ def write_report(
     step: str = "epoch",
     limit: int | None = None,
     active_seconds: float | None = None,
+    upload: Callable[[Path], None] = lambda folder: None,
 ) -> Report:
     """Write figures/, trials.parquet, study.json and, of the best trial, best_recipe.yaml.
 
-    The folder is there whole or as it was before; an earlier report in it is replaced.
+    The folder is there whole or as it was before; an earlier report in it is replaced. Who writes
+    it at the same time waits until it is uploaded.
 
     Args:
-        folder: for the report alone.
+        folder: for the report alone; a lock lies beside it.
         study: with one direction; of any age.
         recipe_of: of a trial, the recipe under a name.
         metric: what a value is, such as "val/auc".
@@ -138,10 +141,12 @@ def write_report(
         step: what an intermediate value is of: epoch or fold.
         limit: how many trials there are to be; None: no limit.
         active_seconds: how long anybody was at work on it; None: not known.
+        upload: is given the folder, which nobody replaces meanwhile.
 
     Raises:
         RecipeError: the best trial's recipe is not valid.
         DiskError: the folder cannot be written.
+        HistoMlflowError: as `upload`.
     """
     direction: Direction = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
     trials = study.get_trials(deepcopy=False)
@@ -155,15 +160,17 @@ def write_report(
         active_seconds=active_seconds,
     )
     best = trials_table.best(trials, direction)
-    with replacing(folder) as new:
-        undrawn = draw_study(study, new / FIGURES, metric=metric, step=step)
-        table = trials_table.trials_table(trials, metric=metric, axes=axes)
-        trials_table.save(table, new / TABLE)
-        if best is not None:
-            recipe = _best_recipe(study.study_name, best, recipe_of, metric)
-            (new / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        text = json.dumps({**found, "not_drawn": undrawn}, indent=2, ensure_ascii=False)
-        (new / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    with its_turn(folder.parent):
+        with replacing(folder) as new:
+            undrawn = draw_study(study, new / FIGURES, metric=metric, step=step)
+            table = trials_table.trials_table(trials, metric=metric, axes=axes)
+            trials_table.save(table, new / TABLE)
+            if best is not None:
+                recipe = _best_recipe(study.study_name, best, recipe_of, metric)
+                (new / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+            text = json.dumps({**found, "not_drawn": undrawn}, indent=2, ensure_ascii=False)
+            (new / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        upload(folder)
     return Report(folder, found, folder / RECIPE if best is not None else None, undrawn)
 
 
