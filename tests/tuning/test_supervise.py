@@ -102,6 +102,16 @@ def test_no_process_is_started_for_a_study_that_is_over(bench):
     assert not team.started
 
 
+def test_no_process_is_started_when_time_is_up_and_nobody_is_at_work(bench):
+    boss = bench.queue("boss")
+    boss.fill(1, [])
+    team = FakeTeam()
+    supervised(boss, team, wall_seconds=0.0)
+
+    assert not team.started
+    assert boss.counts().waiting == 1
+
+
 def test_a_trial_that_lost_too_many_lives_is_told(bench):
     boss = bench.queue("boss")
     boss.fill(1, [])
@@ -163,16 +173,18 @@ def test_time_counts_what_was_worked_and_is_never_up_without_a_limit(bench):
 
 def test_a_longer_time_of_a_command_that_joins_holds_for_those_that_are_at_work(bench):
     boss, worker = bench.queue("boss"), bench.queue("w")
-    boss.fill(1, [])
+    boss.fill(2, [])
+    trial = worker.claim()
 
     def give_longer():
         bench.study.set_user_attr(attributes.WALL_SECONDS, 3600.0)
+        worker.finish(trial._trial_id, "complete", 1.0)
         return [Death("gone", 0, "")]
 
     team = FakeTeam(give_longer, ending(worker))
     supervised(boss, team, wall_seconds=0.0)
 
-    assert team.refilled == [(1, 0)]
+    assert team.refilled == [(1, 1)]
     assert boss.over()
 
 

@@ -70,15 +70,17 @@ from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_opt
 @click.option(
     "--confirm",
     default=None,
-    type=click.IntRange(min=1),
-    metavar="K",
+    is_flag=False,
+    flag_value="study",
+    callback=not_empty,
+    metavar="[K]",
     help="Afterwards train the best K and the base recipe again on fresh seeds and group folds, "
-    "say how far the search flattered itself, and train the winner.",
+    "say how far the search flattered itself, and train the winner. [no K: the study's, or 3]",
 )
 @click.option(
     "--replicates",
     default=None,
-    type=click.IntRange(min=2),
+    callback=not_empty,
     metavar="R",
     help="With --confirm: how often each is trained again. [the study's, or 5]",
 )
@@ -118,8 +120,8 @@ def tune(
     trial_folds: str | None,
     retries: str | None,
     keep: str | None,
-    confirm: int | None,
-    replicates: int | None,
+    confirm: str | None,
+    replicates: str | None,
     experiment: str | None,
     tracking_uri: str | None,
     runs_dir: str,
@@ -144,6 +146,7 @@ def tune(
     with ending_with_parent(started_by=started_by):  # before the imports, which take seconds
         with ending_at_once():
             from histo_mlflow.jobs.talk import Talk
+            from histo_mlflow.tuning.study.confirm_asked import confirm_asked
             from histo_mlflow.tuning.study.study_file import load_study
             from histo_mlflow.tuning.tune import tune as run_study
 
@@ -158,13 +161,13 @@ def tune(
             "retries": retries,
             "keep": keep,
         }
+        file = load_study(study, given({**keys, **overrides}))
         result = run_study(
-            load_study(study, given({**keys, **overrides})),
+            file,
             study_name=name,
             workers=workers,
             storage=storage,
-            confirm=confirm,
-            replicates=replicates,
+            confirm=confirm_asked(file.confirm, confirm, replicates),
             experiment=experiment,
             tracking_uri=tracking_uri,
             runs_dir=runs_dir,

@@ -29,7 +29,8 @@ def how_many(workers: str, device: str) -> int:
     if workers != "auto":
         if not workers.isdecimal() or not 1 <= int(workers) <= MOST_WORKERS:
             raise StudyError(
-                f"Expected a number of workers from 1 to {MOST_WORKERS}, or auto, got {workers!r}."
+                f"Expected --workers to be a number from 1 to {MOST_WORKERS}, or auto, "
+                f"got {workers!r}."
             )
         return int(workers)
     if device in ("auto", "cuda") and torch.cuda.is_available():

@@ -41,7 +41,7 @@ def supervise(
         StudyError: no worker can go on, with what the last one said; or the storage failed.
         Interrupted: the workers have saved their trials and given them back.
     """
-    if queue.over():
+    if _nothing_to_do(queue, queue.trials()):
         return  # processes take seconds to start
     errors: list[Death] = []
     try:
@@ -52,7 +52,7 @@ def supervise(
             _bury(queue, team, deaths, retries, on_failed, talk)
             trials = queue.trials()
             on_look(trials)
-            if queue.over() or (queue.time_is_up() and not _running(trials)):
+            if _nothing_to_do(queue, trials):
                 return
             lost = sum(death.code <= 0 for death in deaths)
             if lost and not queue.time_is_up():
@@ -85,6 +85,10 @@ def _bury(
             team.end(reaped.worker.id)
         if reaped.ending == "failed":
             on_failed(reaped)
+
+
+def _nothing_to_do(queue: Queue, trials: Sequence[FrozenTrial]) -> bool:
+    return queue.over() or (queue.time_is_up() and not _running(trials))
 
 
 def _running(trials: Sequence[FrozenTrial]) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -26,55 +24,20 @@ from histo_mlflow.paths import cache_dir
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.training.doctor import DoctorLevel
-from histo_mlflow.tuning.confirming import Confirmed, confirm_best
+from histo_mlflow.tuning.beforehand import refuse_unable, refuse_undividable
+from histo_mlflow.tuning.confirming import confirm_best
 from histo_mlflow.tuning.joining import Joined, make_or_join, refuse_other
 from histo_mlflow.tuning.machine_share import devices_of, how_many, with_threads
 from histo_mlflow.tuning.parent_run import open_command, open_parent
 from histo_mlflow.tuning.report.parent_report import write_report
-from histo_mlflow.tuning.report.summary import summary_text
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.storage import DEFAULT_URL, open_storage
 from histo_mlflow.tuning.site import Site
 from histo_mlflow.tuning.study.definition import Definition
 from histo_mlflow.tuning.study.space import suggest, trial_recipe
-from histo_mlflow.tuning.study.study_file import StudyFile
+from histo_mlflow.tuning.study.study_file import Confirm, StudyFile
+from histo_mlflow.tuning.tune_result import TuneResult
 from histo_mlflow.tuning.work_on import searched
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What came of a study.
-
-    Attributes:
-        run_id: of the parent run.
-        summary: counts and the best trials, as JSON values.
-        recipe: the best trial's, as a file; None without a complete trial.
-        again: the command that goes on where trials are left; None where none are.
-        confirmation: what the best were worth on fresh seeds and folds; None if not asked for.
-    """
-
-    run_id: str
-    summary: Mapping[str, Any]
-    recipe: Path | None
-    again: str | None
-    confirmation: Confirmed | None
-
-    def text(self) -> str:
-        """What a terminal is shown."""
-        recipe = None if self.recipe is None else str(self.recipe)
-        parts = [summary_text(self.summary, recipe=recipe, go_on=self.again)]
-        if self.confirmation is not None:
-            parts.append(self.confirmation.text())
-        return "\n\n".join([*parts, f"run {self.run_id}"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON values."""
-        return {
-            "run_id": self.run_id,
-            **self.summary,
-            "recipe": None if self.recipe is None else str(self.recipe),
-            "confirmation": None if self.confirmation is None else self.confirmation.to_dict(),
-        }
 
 
 def tune(
@@ -83,8 +46,7 @@ def tune(
     study_name: str | None = None,
     workers: str = "auto",
     storage: str = DEFAULT_URL,
-    confirm: int | None = None,
-    replicates: int | None = None,
+    confirm: Confirm | None = None,
     experiment: str | None = None,
     tracking_uri: str | None = None,
     runs_dir: str | Path = "runs",
@@ -99,8 +61,8 @@ def tune(
         study_name: None: the file's.
         workers: processes on this machine, or "auto"; see `how_many`.
         storage: URL of Optuna's storage; whoever names the same one works on the same study.
-        confirm: afterwards train the best so many, and the base recipe, on fresh seeds and folds.
-        replicates: how often each; None: the file's.
+        confirm: afterwards train the best trials, and the base recipe, on fresh seeds and folds;
+            None: not.
         experiment: MLflow experiment of a study that is new; None: the recipe's name.
         tracking_uri: MLflow's store.
         runs_dir: for the local files of all runs.
@@ -116,15 +78,20 @@ def tune(
     talk = talk or Talk()
     with ExitStack() as stack:
         signals = stack.enter_context(ending_by_signal())
+        base = file.base()
+        size = how_many(workers, base.machine.device)
+        base = with_threads(base, size)
+        with files.told_if_full(cache_dir()):
+            refuse_unable(file, base)
         store = connect(tracking_uri)
         stack.push(lambda _, error, __: close_orphan(store, error))
         stack.enter_context(ending_with_parent(lambda: setattr(signals, "why", GONE)))
         opened = open_storage(storage, tracking_uri=store.tracking_uri)
         title = study_name or file.name
         refuse_other(opened.storage, title, Definition.of(file))
-        base, size = file.base(), how_many(workers, file.base().machine.device)
         with files.told_if_full(cache_dir()):
-            ready = get_ready(with_threads(base, size), talk=talk)
+            ready = get_ready(base, talk=talk)
+        refuse_undividable(ready.prepared, Definition.of(file), confirm)
         _examine(ready, doctor_level, talk)
         files.assert_writable(Path(runs_dir))
         data = f"{ready.prepared.digest}-{develop(ready.prepared).division_digest}"
@@ -166,7 +133,7 @@ def tune(
         )
         _greet(joined, site, file.slots)
         try:
-            return _worked(site, joined.study, file, ready, confirm, replicates, again)
+            return _worked(site, joined.study, file, ready, confirm, again)
         except Interrupted:
             if again is not None:
                 talk.say("saved", f"go on: {again}")
@@ -228,8 +195,7 @@ def _worked(
     study: optuna.Study,
     file: StudyFile,
     ready: Ready,
-    confirm: int | None,
-    replicates: int | None,
+    confirm: Confirm | None,
     again: str | None,
 ) -> TuneResult:
     definition, axes = site.definition, site.definition.axes()
@@ -248,24 +214,31 @@ def _worked(
         step="epoch" if definition.folds is None else "fold",
         limit=queue.limit(),
         active_seconds=queue.active_seconds(),
+        upload=lambda folder: site.parent.log_artifacts(folder, "study"),
     )
-    site.parent.log_artifacts(report.folder, "study")
     for picture, why in report.undrawn.items():
         site.talk.say("NOTE", f"{picture} is not drawn: {why}")
     counts = queue.counts()
-    left = bool(counts.waiting or counts.running)
+    left = counts.waiting + counts.running
+    used_up = queue.time_is_up()
     if report.recipe is None and not left:
         raise StudyError(_none_complete(site.title, trials))
     confirmation = None
     if confirm is not None:
-        n = replicates or file.confirm.replicates
+        k, n = confirm.candidates, confirm.replicates
         confirmation = confirm_best(
-            site, site.title, study.user_attrs[name.KEY], trials, confirm, n, ready=ready
+            site, site.title, study.user_attrs[name.KEY], trials, k, n, ready=ready
         )
     site.parent.end("finished")
     site.talk.say("look", site.parent.url)
     return TuneResult(
-        site.parent.run_id, report.summary, report.recipe, again if left else None, confirmation
+        run_id=site.parent.run_id,
+        summary=report.summary,
+        recipe=report.recipe,
+        again=again if left and not used_up else None,
+        left=left,
+        time_used_up=used_up,
+        confirmation=confirmation,
     )
 
 
