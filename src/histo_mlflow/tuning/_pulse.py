@@ -7,11 +7,11 @@ given back nor can others renew theirs: the storage is locked until the process 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from histo_mlflow.tuning.shared.every import every
 from histo_mlflow.tuning.shared.stillness import Stillness
 
 BEAT_SECONDS = 2.0
@@ -40,7 +40,7 @@ def beating(sign: Path) -> Iterator[None]:
 
     sign.touch()
     try:
-        with _every(lambda: BEAT_SECONDS, touch, "sign of life"):
+        with every(BEAT_SECONDS, touch, "sign of life"):
             yield
     finally:
         sign.unlink(missing_ok=True)
@@ -68,22 +68,5 @@ class Watch:
 def watching(look: Callable[[Watch], None]) -> Iterator[None]:
     """While open, a thread of the command looks at its workers, whatever the command waits for."""
     watch = Watch()
-    with _every(lambda: _LOOK_SECONDS, lambda: look(watch), "workers' signs of life"):
+    with every(_LOOK_SECONDS, lambda: look(watch), "workers' signs of life"):
         yield
-
-
-@contextmanager
-def _every(seconds: Callable[[], float], act: Callable[[], None], name: str) -> Iterator[None]:
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(seconds()):
-            act()
-
-    thread = threading.Thread(target=run, daemon=True, name=name)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -40,7 +40,7 @@ from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.workplace import Workplace
 
 _NOT_OF_THE_TRIAL = (TrackingError, DiskError, DataError, DeviceError, ResumeError, StudyError)
-"""What would end every other trial as well: no fault of this one's params."""
+"""What would end every other trial as well, or is no fault of this one's params (BusyError, too)."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,12 @@ def _ended(place: Workplace, trial: Trial) -> Ended:
     train = {"search": _search, "confirm": _confirm}[place.attribute(name.KIND)]
     try:
         return train(place, trial)
-    except (*_NOT_OF_THE_TRIAL, BusyError) as error:
-        if isinstance(error, ResumeError):
-            error.add_note(f"to train trial {trial.number} anew, remove the folder of its run")
+    except BusyError:
+        raise
+    except ResumeError as error:
+        error.add_note(f"to train trial {trial.number} anew, remove the folder of its run")
+        raise
+    except _NOT_OF_THE_TRIAL:
         raise
     except HistoMlflowError as error:
         return Ended(_state_of(error), cause=str(error))
@@ -117,7 +120,7 @@ def _state_of(came_out: SearchResult | Exception) -> TrialState:
 
 def _tags_of(came_out: SearchResult | Exception) -> dict[str, object]:
     """What a training's run says of it as it is closed."""
-    if isinstance(came_out, (*_NOT_OF_THE_TRIAL, BusyError)):
+    if isinstance(came_out, _NOT_OF_THE_TRIAL):
         return {}  # the trial has not ended
     return {name.STATE_TAG: _state_of(came_out)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from optuna.storages import BaseStorage
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning.shared import _spans, attributes
 from histo_mlflow.tuning.shared._lease import Lease, LostTrialError, Worker, assert_held
+from histo_mlflow.tuning.shared.every import every
 
 
 @dataclass
@@ -94,22 +95,13 @@ class Holding:
 
 @contextmanager
 def beating(holding: Holding, beat_seconds: float) -> Iterator[None]:
-    """A thread that beats until the block ends, or the trial is another's."""
-    over = threading.Event()
+    """A thread that beats until the block ends; of a trial that is another's by now, in vain."""
 
-    def run() -> None:
-        while not over.wait(beat_seconds):
-            try:
-                holding.beat()
-            except LostTrialError:
-                return  # `holding.lost` tells the trial's own thread at its next `check`
-            except StudyError:
-                continue  # the storage is away: `check` meets the same and says so
+    def beat() -> None:
+        # Of another's trial `holding.lost` tells the trial's own thread at its next `check`, and
+        # where the storage is away it meets the same there and says so.
+        with suppress(StudyError):
+            holding.beat()
 
-    thread = threading.Thread(target=run, daemon=True, name=f"lease of trial {holding.trial_id}")
-    thread.start()
-    try:
+    with every(beat_seconds, beat, f"lease of trial {holding.trial_id}"):
         yield
-    finally:
-        over.set()
-        thread.join()
