@@ -1,10 +1,13 @@
 """Which run a command goes on with, and what it refuses."""
 
+import fcntl
+import os
 import threading
 
 import pytest
 
-from histo_mlflow.errors import ResumeError
+from histo_mlflow import files
+from histo_mlflow.errors import BusyError, ResumeError
 from histo_mlflow.jobs.resume import (
     other_machine,
     refuse_other_recipe,
@@ -116,6 +119,23 @@ def test_of_two_at_one_folder_the_second_is_refused_until_the_first_is_gone(begu
         ]
     with locked(begun):
         pass
+
+
+def test_who_comes_second_to_a_new_folder_leaves_it_to_the_first(tmp_path, monkeypatch):
+    """The first has written nothing but the lock yet."""
+    folder, make, descriptors = RunFolder(tmp_path / "new"), files.make_folder, []
+
+    def first(path):
+        make(path)
+        descriptors.append(os.open(path / "lock", os.O_RDWR | os.O_CREAT))
+        fcntl.flock(descriptors[0], fcntl.LOCK_EX)
+
+    monkeypatch.setattr(files, "make_folder", first)
+    with pytest.raises(BusyError), locked(folder):
+        pass
+
+    assert (folder.path / "lock").exists()
+    os.close(descriptors[0])
 
 
 @pytest.mark.parametrize(

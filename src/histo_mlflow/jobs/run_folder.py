@@ -233,7 +233,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         return
     import fcntl
 
-    made = not folder.path.exists()
+    made, held = not folder.path.exists(), False
     files.make_folder(folder.path)
     with files.told(folder.path, 0):
         descriptor = os.open(folder.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -244,10 +244,12 @@ def locked(folder: RunFolder) -> Iterator[None]:
             raise BusyError(
                 f"another process is training or delivering {folder.path}: wait for it, or end it"
             ) from error
+        held = True
         yield
     finally:
         if (
             made
+            and held
             and folder.path.is_dir()
             and [path.name for path in folder.path.iterdir()] == ["lock"]
         ):
