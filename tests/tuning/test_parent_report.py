@@ -17,7 +17,6 @@ from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning.report import figures
 from histo_mlflow.tuning.report.parent_report import Told, refresh, write_report
 from histo_mlflow.tuning.report.trials_table import best_so_far
-from histo_mlflow.tuning.report.turn import LOCK
 from histo_mlflow.tuning.study.recipe_name import recipe_name
 
 AXES = ("lr", "batch_size", "optimiser", "momentum")
@@ -155,7 +154,7 @@ def test_a_report_replaces_the_one_before_it_whole_or_not_at_all(tmp_path, quick
     with pytest.raises(RecipeError):
         write_report(folder, first, refused, metric="val/auc", axes=AXES)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "report"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "report"]
 
     write_report(folder, made_studies.made_study(12), recipe_of, metric="val/auc", axes=AXES)
     assert {path.name for path in folder.iterdir()} == set(before)

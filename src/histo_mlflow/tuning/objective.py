@@ -40,7 +40,7 @@ from histo_mlflow.tuning.study.space import suggest, trial_recipe
 from histo_mlflow.tuning.workplace import Workplace
 
 _NOT_OF_THE_TRIAL = (TrackingError, DiskError, DataError, DeviceError, ResumeError, StudyError)
-"""What would end every other trial as well, or is no fault of this one's params (BusyError, too)."""
+"""What would end every other trial too, or is no fault of its params; BusyError is one of these."""
 
 
 @dataclass(frozen=True)
