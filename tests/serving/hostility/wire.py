@@ -65,17 +65,36 @@ def exchange(
                     time.sleep(pause)
         except OSError:
             pass  # closed by the server while we were sending: its answer may lie there already
-        answer = _read(link, started + seconds)
+        answer, _ = _read(link, started + seconds)
     return Answer(answer.status, answer.body, time.monotonic() - started, answer.head)
 
 
-def _read(link: socket.socket, deadline: float) -> Answer:
-    data = bytearray()
+def exchange_many(port: int, requests: list[bytes], *, seconds: float = 30.0) -> list[Answer]:
+    """Send all requests on one connection before the first answer is read, then read them all.
+
+    Ends with the first answer that the server did not give.
+    """
+    started = time.monotonic()
+    answers: list[Answer] = []
+    rest = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as link:
+        link.sendall(b"".join(requests))
+        while len(answers) < len(requests):
+            answer, rest = _read(link, started + seconds, rest)
+            answers.append(answer)
+            if answer.status in (CLOSED, SILENT):
+                break
+    return answers
+
+
+def _read(link: socket.socket, deadline: float, begun: bytes = b"") -> tuple[Answer, bytes]:
+    """One answer, and what came after it; `begun` is what of it has been read before."""
+    data = bytearray(begun)
     try:
         while b"\r\n\r\n" not in data:
             data += (more := _receive(link, deadline))
             if not more:
-                return Answer(CLOSED, bytes(data))
+                return Answer(CLOSED, bytes(data)), b""
         head, _, first = bytes(data).partition(b"\r\n\r\n")
         body = bytearray(first)
         status = int(head.split(b" ", 2)[1])
@@ -85,10 +104,11 @@ def _read(link: socket.socket, deadline: float) -> Answer:
             if not more:
                 break
     except TimeoutError:
-        return Answer(SILENT, bytes(data))
+        return Answer(SILENT, bytes(data)), b""
     except ConnectionError:
-        return Answer(CLOSED, bytes(data))
-    return Answer(status, bytes(body), head=head)
+        return Answer(CLOSED, bytes(data)), b""
+    end = len(body) if length is None else int(length)
+    return Answer(status, bytes(body[:end]), head=head), bytes(body[end:])
 
 
 def _receive(link: socket.socket, deadline: float) -> bytes:
