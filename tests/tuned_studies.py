@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import psutil
+import sqlalchemy
 from mlflow import MlflowClient
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
@@ -126,6 +127,8 @@ def trials_in(folder: Path, url: str | None = None, name: str = "small") -> list
     """All trials, in the folder's `optuna.db` or at a URL; none while there is no such study."""
     if url is None and not (folder / "optuna.db").exists():
         return []
+    if url is not None and not _is_made(url):
+        return []
     try:
         storage = optuna.storages.RDBStorage(
             url or f"sqlite:///{folder}/optuna.db", skip_table_creation=True
@@ -138,6 +141,23 @@ def trials_in(folder: Path, url: str | None = None, name: str = "small") -> list
         return []
     finally:
         storage.engine.dispose()
+
+
+def _is_made(url: str) -> bool:
+    """Whether Optuna's tables are there, to the last row.
+
+    Who only opens the storage before that makes some of them, whatever `skip_table_creation`
+    says, and gets in the way of those who make them all.
+    """
+    engine = sqlalchemy.create_engine(url)
+    try:
+        if not sqlalchemy.inspect(engine).has_table("alembic_version"):
+            return False
+        with engine.connect() as connection:
+            rows = connection.execute(sqlalchemy.text("SELECT count(*) FROM alembic_version"))
+            return bool(rows.scalar())
+    finally:
+        engine.dispose()
 
 
 def read(folder: Path, uri: str, url: str | None = None, name: str = "small") -> Told:
