@@ -123,14 +123,17 @@ def test_a_file_that_is_no_recipe_is_refused(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("summary: 2024-13-45", "cannot be read .month must be in 1..12.: put text"),
         (
-            "training: {epochs: " + "9" * 5000 + "}",
-            "a value that cannot be read .Exceeds the limit",
+            "summary: 2024-13-45",
+            r"summary cannot be read: '2024-13-45'; put text .* in quotes .line 1",
         ),
-        ("training: {epochs: -0x" + "9" * 5000 + "}", "epochs should be .*too long to be shown"),
+        ("training: {epochs: " + "9" * 5000 + "}", "epochs cannot be read: '9{60}'; put text"),
+        (
+            "training: {epochs: -0x" + "9" * 5000 + "}",
+            "epochs cannot be read: '-0x9{57}'; put text",
+        ),
         ("a: " + "[" * 2000, "is nested too deeply to be read"),
-        ("a: !!bool perhaps", "a value that cannot be read .KeyError.: put text"),
+        ("a: !!bool perhaps", "a cannot be read: 'perhaps'"),
         ("# nothing", "should hold the sections of a recipe, it is empty"),
     ],
 )
@@ -140,6 +143,51 @@ def test_a_value_that_python_cannot_make_is_told_in_one_sentence(content, said, 
 
     with pytest.raises(RecipeError, match=rf"r\.yaml.*{said}"):
         recipe.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("training:\n  epochs: 010", "epochs is 8 to YAML, .*: write 10 .or 8. .line 2."),
+        ("training:\n  epochs: 1:30", "epochs is 90 to YAML, .* in sixties: write 90.*.line 2."),
+        ("optimisation:\n  lr: 1\n  lr: 2", "lr is given twice, in lines 2 and 3 .line 2."),
+        ("model: &m {dropout: 0.1}\naugment: *m", "augment should be written out: aliases"),
+        ("model: !!python/object/new:os.system [true]", "model has the tag .*, which is not read"),
+    ],
+)
+def test_what_yaml_would_read_in_a_surprising_way_is_refused(content, said, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=rf"r\.yaml: {said}"):
+        recipe.load(str(path))
+
+
+def test_a_mistake_in_a_file_is_told_once_with_its_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    lines = ["optimisation:", "  lr: 0", "  clip_nrm: 1", "training:", "  epochs: 010", "  seed: x"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+    with pytest.raises(RecipeError) as told:
+        recipe.load(str(path), {"lr": "fast", "batch_size": "0"})
+
+    assert str(told.value) == (
+        f"recipe {path}: epochs is 8 to YAML, which reads 010 as an octal number: write 10 (or 8) "
+        "(line 5); lr should be a valid number, got 'fast'; unknown field optimisation.clip_nrm "
+        "(did you mean clip_norm?) (line 3); batch_size should be greater than or equal to 2, "
+        "got '0'; seed should be a valid integer, got 'x' (line 6)"
+    )
+
+
+def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path):
+    large, binary = tmp_path / "large.yaml", tmp_path / "binary.yaml"
+    large.write_text("# " + "x" * (256 * 1024), encoding="utf-8")
+    binary.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(RecipeError, match=r"large\.yaml should be a recipe file, and is too large"):
+        recipe.load(str(large))
+    with pytest.raises(RecipeError, match=r"binary\.yaml is not a text file in UTF-8"):
+        recipe.load(str(binary))
 
 
 def test_a_count_beyond_all_floats_is_compared_with_the_warm_up(tmp_path):

@@ -12,7 +12,6 @@ from histo_mlflow import recipe as recipes
 from histo_mlflow.errors import HistoMlflowError, RecipeError
 from histo_mlflow.recipe import AugmentSection, RecipeField, did_you_mean, field_value, no_file
 from histo_mlflow.tuning.study._study_words import shown
-from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.space import (
     AnyAxis,
     CategoricalAxis,
@@ -24,6 +23,7 @@ from histo_mlflow.tuning.study.space import (
     same,
     value_at,
 )
+from histo_mlflow.yaml_places import Mistake, Path
 
 _SECTIONS = {
     "data": "other images are another task",

@@ -11,11 +11,11 @@ from histo_mlflow.tuning.study._axis_checks import axis_mistakes
 from histo_mlflow.tuning.study._guess_checks import guess_mistakes
 from histo_mlflow.tuning.study._study_model import StudyFile, direction_of
 from histo_mlflow.tuning.study._together_checks import together_mistakes
-from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.design import LARGEST_GRID, grid_size
 from histo_mlflow.tuning.study.pruners import Hyperband, Median, Patient, Pruner, Wilcoxon
 from histo_mlflow.tuning.study.samplers import CmaEs, Gp, Grid
 from histo_mlflow.tuning.study.space import CategoricalAxis, count
+from histo_mlflow.yaml_places import Mistake, Path
 
 _NOT_IN_SET = {
     "monitor": "is the study's metric: give it as metric",

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from histo_mlflow.recipe import MONITORS, did_you_mean
 from histo_mlflow.tuning.study._part import Part
 from histo_mlflow.tuning.study._study_model import Confirm, StudyFile
-from histo_mlflow.tuning.study._yaml_places import Mistake, Path
 from histo_mlflow.tuning.study.pruners import (
     PRUNERS,
     WRAPPED,
@@ -22,6 +21,7 @@ from histo_mlflow.tuning.study.pruners import (
 )
 from histo_mlflow.tuning.study.samplers import SAMPLERS, CmaEs, Gp, Grid, Qmc, Random, Tpe
 from histo_mlflow.tuning.study.space import CategoricalAxis, FloatAxis, IntAxis
+from histo_mlflow.yaml_places import Mistake, Path
 
 AXES = ("float", "int", "categorical")
 _PARTS: dict[str, tuple[type[Part], ...]] = {

@@ -12,7 +12,6 @@ from typing import Any
 
 from histo_mlflow.recipe import Recipe, refusals
 from histo_mlflow.tuning.study._study_words import shown
-from histo_mlflow.tuning.study._yaml_places import Mistake
 from histo_mlflow.tuning.study.space import (
     AnyAxis,
     CategoricalAxis,
@@ -23,6 +22,7 @@ from histo_mlflow.tuning.study.space import (
     holds,
     meet,
 )
+from histo_mlflow.yaml_places import Mistake
 
 _MOST_VALUES = 80
 """With more, only each for itself is tried; a pair costs 0.2 ms."""

@@ -20,7 +20,7 @@ from histo_mlflow.tuning.study._settle import settled
 from histo_mlflow.tuning.study._study_checks import mistakes_in
 from histo_mlflow.tuning.study._study_model import Confirm, Direction, StudyFile
 from histo_mlflow.tuning.study._study_words import sentences, shown
-from histo_mlflow.tuning.study._yaml_places import LARGEST_BYTES, Mistake, Read, read
+from histo_mlflow.yaml_places import Mistake, Read, read_file
 
 __all__ = ["OVERRIDES", "Confirm", "Direction", "StudyFile", "load_study", "shipped_studies"]
 
@@ -91,18 +91,9 @@ def _find(name_or_path: str) -> Path:
 
 def _content(path: Path) -> Read:
     try:
-        if (size := path.stat().st_size) > LARGEST_BYTES:
-            raise StudyError(
-                f"{path} should be a study file, and is too large for one: {size:,} bytes, "
-                f"at most {LARGEST_BYTES:,} are read"
-            )
-        content = read(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{path} is not a text file in UTF-8: {error}") from error
+        content = read_file(path, "study")
     except ValueError as error:
-        raise StudyError(f"{path} {error}") from error
+        raise StudyError(str(error)) from error
     if not isinstance(content.data, dict):
         got = "it is empty" if content.data is None else f"got {shown(content.data)}"
         raise StudyError(

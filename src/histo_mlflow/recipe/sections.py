@@ -1,30 +1,17 @@
-"""A recipe: everything that decides a training run, in one frozen object.
-
-A recipe is a YAML file in sections (`experiments/*.yaml`). Leaf names are unique over all sections,
-so that one name is the YAML key, the option on the command line (`--lr`), the `mlflow run`
-parameter (`-P lr=3e-4`), the MLflow param and the axis of a study's search space.
-
->>> load("demo", {"lr": "3e-4"}).optimisation.lr
-0.0003
-"""
+"""The sections of a recipe and their fields: names, types, bounds, defaults, descriptions."""
 
 from __future__ import annotations
 
-import difflib
-import stat
-import sysconfig
 import types
 import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from histo_mlflow.errors import RecipeError
+from histo_mlflow.recipe._agreement import disagreements
 
 Monitor = Literal[
     "val/auc", "val/average_precision", "val/loss", "val/accuracy", "val/balanced_accuracy"
@@ -237,67 +224,20 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        if problems := list(_disagreements(self)):
+        if problems := list(disagreements(self)):
             raise ValueError("; ".join(problems))
         return self
 
     def flatten(self) -> dict[str, Any]:
         """Leaf name -> value, in the order of the file; the shape of MLflow params."""
         flat: dict[str, Any] = {"recipe": self.name}
-        for section in _sections():
+        for section in sections():
             flat.update(getattr(self, section).model_dump(mode="json"))
         return flat
 
     def to_yaml(self) -> str:
         """The recipe as a file that `load` reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _disagreements(recipe: Recipe) -> Iterator[str]:
-    pixels, split, training = recipe.pixels, recipe.split, recipe.training
-    data, optimisation = recipe.data, recipe.optimisation
-    if (pixels.fit == "crop") != (pixels.crop_px is not None):
-        yield (
-            f"crop_px belongs to fit=crop: got fit={pixels.fit} and crop_px={pixels.crop_px}; "
-            "give both or neither"
-        )
-    if split.val_fraction + split.test_fraction >= 1:
-        yield (
-            f"val_fraction and test_fraction leave nothing to train on: "
-            f"{split.val_fraction} + {split.test_fraction}"
-        )
-    if split.folds is not None and split.fold >= split.folds:
-        yield f"fold counts from 0 and should be below folds={split.folds}, got {split.fold}"
-    if split.folds is not None and split.split == "given":
-        yield "folds are drawn: split should be group (or row, which leaks), got given"
-    if split.folds is None and split.fold:
-        yield f"fold={split.fold} needs folds, the number of folds"
-    if optimisation.frozen_epochs >= training.epochs:
-        yield (
-            f"frozen_epochs should be below epochs={training.epochs}, "
-            f"got {optimisation.frozen_epochs}: the whole model would never train"
-        )
-    if 2 * optimisation.warmup_epochs > training.epochs:
-        yield (
-            f"warmup_epochs should be at most half of epochs={training.epochs}, "
-            f"got {optimisation.warmup_epochs}"
-        )
-    if optimisation.schedule == "onecycle" and optimisation.warmup_epochs:
-        yield "schedule=onecycle has its own warm-up: leave warmup_epochs at 0"
-    if optimisation.optimiser != "sgd" and optimisation.momentum is not None:
-        yield f"momentum belongs to optimiser=sgd, got optimiser={optimisation.optimiser}"
-    columns = ("metadata_csv", "image_column", "class_column")
-    missing = [column for column in columns if getattr(data, column) is None]
-    if data.source == "spider_skin" and missing:
-        yield f"source=spider_skin needs {', '.join(missing)}"
-    if data.source != "spider_skin":
-        yield from (
-            f"{name} belongs to source=spider_skin, got source={data.source}"
-            for name in (*columns, "group_column")
-            if getattr(data, name) is not None
-        )
-    if data.source == "demo" and data.data_dir != "auto":
-        yield "source=demo generates its own images: leave data_dir at auto"
 
 
 @dataclass(frozen=True)
@@ -321,146 +261,13 @@ def fields() -> tuple[RecipeField, ...]:
             default=info.get_default(call_default_factory=True, validated_data={}),
             description=info.description or "",
         )
-        for section, model in _sections().items()
+        for section, model in sections().items()
         for name, info in model.model_fields.items()
     )
 
 
-def recipe_folder() -> Path:
-    """Where the shipped recipes are: the checkout's `experiments/`, or what a wheel installed."""
-    checkout = Path(__file__).parents[2] / "experiments"
-    installed = Path(sysconfig.get_path("data")) / "share" / "histo-mlflow" / "experiments"
-    return checkout if checkout.is_dir() else installed
-
-
-def shipped() -> dict[str, Path]:
-    """Name -> file of every recipe that comes with the project."""
-    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
-
-
-def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe by its shipped name or its path, and lay overrides over it.
-
-    Args:
-        name_or_path: `ham10000`, or a path that ends in .yaml.
-        overrides: leaf name -> value; text is converted as on the command line.
-
-    Raises:
-        RecipeError: naming every unknown field and every wrong value at once.
-    """
-    path = _find(name_or_path)
-    raw = _content(path)
-    if not isinstance(raw, dict):
-        got = "it is empty" if raw is None else f"got {_shown(raw)}"
-        raise RecipeError(f"{path} should hold the sections of a recipe, {got}")
-    return build({"name": path.stem, **raw}, overrides or {}, where=str(name_or_path))
-
-
-def build(raw: Mapping[str, Any], overrides: Mapping[str, Any], *, where: str) -> Recipe:
-    """Validate a recipe given as nested mappings; see `load`."""
-    recipe, problems = _validated(raw, overrides)
-    if recipe is None:
-        raise RecipeError(f"recipe {where}: " + "; ".join(problems))
-    return recipe
-
-
-def refusals(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
-    """What `build` would refuse, a sentence each that begins with the field's name."""
-    return _validated(raw, overrides)[1]
-
-
-def field_value(name: str, value: Any) -> Any:
-    """One field's value as a recipe has it (text converted, JSON types), whatever the other fields.
-
-    Raises:
-        RecipeError: the field does not take it; the sentence begins with the field's name.
-    """
-    home = next(field.section for field in fields() if field.name == name)
-    try:
-        section = _sections()[home].model_validate({name: value})
-    except ValidationError as error:
-        found = [{**detail, "loc": (home, *detail["loc"])} for detail in error.errors()]
-        told = [_sentence(detail, [name]) for detail in found]
-        raise RecipeError("; ".join(told)) from error
-    return section.model_dump(mode="json")[name]
-
-
-def _validated(
-    raw: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> tuple[Recipe | None, list[str]]:
-    """The recipe, or what is wrong with it."""
-    sections = _sections()
-    home = {field.name: field.section for field in fields()}
-    merged: dict[str, Any] = {
-        key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()
-    }
-    problems = []
-    for name, value in overrides.items():
-        if name not in home:
-            problems.append(f"unknown field {name}{did_you_mean(name, home)}")
-            continue
-        section = merged.setdefault(home[name], {})
-        if isinstance(section, dict):
-            section[name] = value
-    recipe = None
-    try:
-        recipe = Recipe.model_validate(merged)
-    except ValidationError as error:
-        known = [*home, *sections, "name", "summary"]
-        problems += [_sentence(detail, known) for detail in error.errors()]
-    return (None if problems else recipe), problems
-
-
-def _find(name_or_path: str) -> Path:
-    if name_or_path.endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-        if problem := no_file(path, "recipe"):
-            raise RecipeError(problem)
-        return path
-    known = shipped()
-    if name_or_path not in known:
-        raise RecipeError(
-            f"no recipe is called {name_or_path!r}{did_you_mean(name_or_path, known)}; "
-            f"there are {', '.join(known)}, or give the path of a .yaml file"
-        )
-    return known[name_or_path]
-
-
-def no_file(path: Path, what: str) -> str | None:
-    """Why a path given for a recipe or a study (`what`) is no file to read; None: it is one."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return f"no {what} file at {path}"
-    except (OSError, ValueError) as error:
-        # Too long, not to be looked into, links in a circle, or a null byte in the name.
-        return f"{str(path)!r} cannot be a {what} file: {getattr(error, 'strerror', '') or error}"
-    if stat.S_ISDIR(mode):
-        return f"{path} is a folder, and should be a {what} file"
-    return (
-        None if stat.S_ISREG(mode) else f"{path} is no ordinary file, and should be a {what} file"
-    )
-
-
-def _content(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
-    except RecursionError as error:
-        raise RecipeError(f"{path} is nested too deeply to be read") from error
-    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        # PyYAML's and Python's own errors for what looks like a date or number, or has a tag.
-        why = str(error).split(";")[0] if isinstance(error, ValueError) else type(error).__name__
-        raise RecipeError(
-            f"{path} holds a value that cannot be read ({why}): put text that looks like a date or "
-            "a number in quotes"
-        ) from error
-
-
-def _sections() -> dict[str, type[_Section]]:
+def sections() -> dict[str, type[BaseModel]]:
+    """Name -> model of every section, in the order of the file."""
     return {
         name: info.annotation
         for name, info in Recipe.model_fields.items()
@@ -481,37 +288,3 @@ def _kind(info: FieldInfo) -> str:
         return "stage=rate,..."
     names: dict[Any, str] = {int: "integer", float: "number", bool: "true|false", str: "text"}
     return names[annotation]
-
-
-def _sentence(detail: Any, known: list[str]) -> str:
-    path = [str(part) for part in detail["loc"]]
-    field = path[1] if len(path) > 1 else (path[0] if path else "")
-    if detail["type"] == "extra_forbidden":
-        return f"unknown field {'.'.join(path)}{did_you_mean(path[-1], known)}"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if not field:
-        return str(message)
-    message = message.replace("Input should be", "should be").replace("String should", "should")
-    if detail["type"] == "string_pattern_mismatch" and field == "device":
-        message = "should be auto, cpu, mps, cuda or cuda:N"
-    if detail["type"] == "string_pattern_mismatch" and field == "name":
-        message = "should be made of letters, digits, dots, dashes and underscores"
-    if detail["type"] == "missing":
-        message = "should be two numbers, low,high"
-    message = message.split(", unable to")[0]
-    return f"{field} {message}, got {_shown(detail['input'])}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:
-        # Python writes out no integer of more than 4,300 digits, which a file can have as 0x...
-        text = f"a value too long to be shown ({type(value).__name__})"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
-    """The nearest known name as a question in brackets after a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,7 +1,7 @@
 """YAML read with the line of every key, and refused where it would be read in a surprising way.
 
 PyYAML takes the last of two equal keys without a word, lets a name stand for any amount of text
-(anchors and aliases) and makes objects of tags; a study file needs none of that.
+(anchors and aliases) and makes objects of tags; a recipe or a study needs none of that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path as File
 from typing import Any
 
 import yaml
@@ -42,6 +43,29 @@ class Read:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
+
+
+def read_file(path: File, what: str) -> Read:
+    """Parse a file, which should be a recipe or a study (`what`).
+
+    Raises:
+        ValueError: it cannot be read; the sentence begins with the path.
+    """
+    try:
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise ValueError(
+                f"{path} should be a {what} file, and is too large for one: {size:,} bytes, "
+                f"at most {LARGEST_BYTES:,} are read"
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from error
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
 
 
 def read(text: str) -> Read:
@@ -111,7 +135,10 @@ def _scalar(loader: Any, node: yaml.ScalarNode, path: Path, found: Read) -> Any:
             str(value)  # Python refuses to write out more than 4,300 digits, as 0x... can have.
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
         # Of what looks like a date, or has a tag that it does not fit (!!bool maybe), for example.
-        found.mistakes.append(Mistake(path, f"cannot be read: {str(node.value)[:60]!r}"))
+        told = f"cannot be read: {str(node.value)[:60]!r}"
+        if node.style is None:
+            told += "; put text that looks like a date or a number in quotes"
+        found.mistakes.append(Mistake(path, told))
         return None
     if isinstance(value, int | float) and (problem := _surprise(str(node.value), value, path)):
         found.mistakes.append(Mistake(path, problem))
