@@ -5,6 +5,8 @@ Data goes to stdout, talk to stderr. Every mistake of a user is one plain senten
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import NoReturn
 
@@ -59,6 +61,8 @@ cli.add_command(recipe)
 def main() -> None:
     """Run the command line and turn every ending into an exit code."""
     _streams.guard()
+    # Nothing is garbage any more when the process ends; looking through it takes seconds.
+    atexit.register(gc.freeze)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except HistoMlflowError as error:

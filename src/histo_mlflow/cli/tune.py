@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import shlex
 import sys
@@ -149,9 +147,6 @@ def tune(
             from histo_mlflow.tuning.study.confirm_asked import confirm_asked
             from histo_mlflow.tuning.study.study_file import load_study
             from histo_mlflow.tuning.tune import tune as run_study
-
-        # Nothing is garbage any more when the process ends; looking through it takes seconds.
-        atexit.register(gc.freeze)
 
         keys = {
             "trials": trials,
