@@ -147,6 +147,28 @@ def test_a_new_guess_goes_to_the_lowest_slot_that_nobody_took(bench):
     assert suggested(queue.claim())[0] not in (0.25, 0.75)
 
 
+def test_a_guess_that_is_not_given_any_more_is_tried_only_where_it_was_taken(bench):
+    queue = bench.queue()
+    queue.fill(6, [{"x": 0.25}, {"x": 0.5}])
+    suggested(queue.claim())
+    queue.fill(6, [{"x": 0.75}])
+    kept = json.loads(bench.study.user_attrs[attributes.GUESSES])
+    tried = [suggested(queue.claim())[0] for _ in range(5)]
+
+    assert kept == {"0": {"x": 0.25}, "1": {"x": 0.75}}
+    assert tried[0] == 0.75
+    assert 0.5 not in tried
+
+
+def test_the_guess_of_a_trial_that_was_given_back_stays_its_own(bench):
+    queue = bench.queue()
+    queue.fill(2, [{"x": 0.25}])
+    queue.give_back(queue.claim()._trial_id)
+    queue.fill(2, [{"x": 0.75}])
+
+    assert [suggested(queue.claim())[0] for _ in range(2)] == [0.25, 0.75]
+
+
 # Giving back
 
 

@@ -9,7 +9,6 @@ machines, and nothing is counted twice.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from histo_mlflow.tuning.shared import _holding, _spans, attributes
 from histo_mlflow.tuning.shared._counts import TO_OPTUNA, Counts, counted, ending_of
+from histo_mlflow.tuning.shared._guesses import guesses_of, record
 from histo_mlflow.tuning.shared._lease import Lease, LostTrialError, Worker
 from histo_mlflow.tuning.shared._put_off import PutOff
 from histo_mlflow.tuning.shared._reaper import Observer, Reaped, give_back
@@ -84,11 +84,17 @@ class Queue:
         Args:
             trials: in all; None for no limit, where `claim` makes every slot.
             guesses: params to be tried first. Those that the study does not know yet go to the
-                lowest slots that nobody took; a value that is missing in one is sampled.
+                lowest slots that nobody took, where those that are not given any more are dropped;
+                a value that is missing in one is sampled.
         """
         self._storage.set_study_user_attr(self._study_id, attributes.TRIALS, trials)
         present = self.trials()
-        self._record(guesses, present)
+        taken = {
+            one.number
+            for one in present
+            if one.state != _WAITING or attributes.TAKES in one.user_attrs
+        }
+        record(self._storage, self._study_id, guesses, taken)
         slots = len(present)
         ended = sum(one.state.is_finished() for one in present)
         while trials is not None and slots < min(trials, ended + SLOTS_AHEAD):
@@ -284,7 +290,7 @@ class Queue:
         except (LostTrialError, UpdateFinishedTrialError):
             return None
         self._held[trial_id] = holding
-        guess = self._guesses().get(trial.number)
+        guess = guesses_of(self._storage, self._study_id).get(trial.number)
         if guess is not None and not trial.params and "fixed_params" not in trial.system_attrs:
             # As `Study.enqueue_trial` does, which cannot be done twice without a second trial.
             self._storage.set_trial_system_attr(trial_id, "fixed_params", guess)
@@ -305,24 +311,3 @@ class Queue:
         lease = Lease.of(trial.user_attrs)
         ours = lease is not None and lease.worker.id == self._worker.id
         return ours and ending_of(trial) == state == trial.user_attrs.get(attributes.STATE)
-
-    def _guesses(self) -> dict[int, dict[str, Any]]:
-        found = self._storage.get_study_user_attrs(self._study_id).get(attributes.GUESSES, "{}")
-        return {int(number): guess for number, guess in json.loads(found).items()}
-
-    def _record(self, guesses: Sequence[Mapping[str, Any]], present: list[FrozenTrial]) -> None:
-        known = self._guesses()
-        taken = {
-            one.number
-            for one in present
-            if one.state != _WAITING or attributes.TAKES in one.user_attrs
-        }
-        number = 0
-        for guess in guesses:
-            if dict(guess) in known.values():
-                continue
-            while number in known or number in taken:
-                number += 1
-            known[number] = dict(guess)
-        text = json.dumps(known)
-        self._storage.set_study_user_attr(self._study_id, attributes.GUESSES, text)
