@@ -17,6 +17,7 @@ from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.report.parent_report import Told, refresh
 from histo_mlflow.tuning.report.progress import Progress
 from histo_mlflow.tuning.report.snapshot import look
+from histo_mlflow.tuning.report.summary import duration
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.site import Site
 from histo_mlflow.tuning.study.space import fixed_params
@@ -99,14 +100,36 @@ def searched(site: Site, study: optuna.Study, file: StudyFile) -> list[FrozenTri
         Interrupted: the trials are saved and given back.
     """
     axes = tuple(site.definition.space)
+    _say_budget_changes(site, study, file)
+    parent = _Parent(site)
     with showing(site, study, axes, wall_seconds=file.wall_time) as show:
-        return work_on(
+        found = work_on(
             site,
             study,
             trials=file.slots,
             guesses=[fixed_params(file.space, guess) for guess in file.enqueue],
             wall_seconds=file.wall_time,
-            on_look=[show, _Parent(site).tell],
+            on_look=[show, parent.tell],
+        )
+        parent.tell(found, last=True)
+    return found
+
+
+def _say_budget_changes(site: Site, study: optuna.Study, file: StudyFile) -> None:
+    """Name what this command gives otherwise than the last one: it holds for others at work, too.
+
+    A study that is new has no budget yet.
+    """
+    kept = study.user_attrs
+    for key, attribute, now, unit in (
+        ("trials", name.TRIALS, file.slots, str),
+        ("wall_time", name.WALL_SECONDS, file.wall_time, duration),
+    ):
+        if attribute not in kept or kept[attribute] == now:
+            continue
+        was, given = ("unset" if one is None else unit(one) for one in (kept[attribute], now))
+        site.talk.say(
+            "changed", f"{key} was {was}, {given} is given; it holds for all who work on the study"
         )
 
 
@@ -149,9 +172,9 @@ class _Parent:
     def __init__(self, site: Site) -> None:
         self._site, self._told, self._at = site, Told(), 0.0
 
-    def tell(self, trials: Sequence[FrozenTrial]) -> None:
-        over = all(trial.state.is_finished() for trial in trials)
-        if not over and monotonic() - self._at < REFRESH_SECONDS:
+    def tell(self, trials: Sequence[FrozenTrial], *, last: bool = False) -> None:
+        """Tell it, unless that was done moments ago; the last time in any case."""
+        if not last and monotonic() - self._at < REFRESH_SECONDS:
             return
         self._at, definition = monotonic(), self._site.definition
         try:
@@ -163,4 +186,5 @@ class _Parent:
                 direction=definition.direction,
             )
         except TrackingError as error:
-            self._site.talk.say("WARN", f"{error}; going on, it is told again later")
+            again = "the same command tells it again" if last else "it is told again later"
+            self._site.talk.say("WARN", f"{error}; going on, {again}")
