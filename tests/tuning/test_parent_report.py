@@ -133,6 +133,16 @@ def test_table_and_summary_lie_in_the_folder(tmp_path, quick):
     assert len(pd.read_parquet(report.folder / "trials.parquet")) == 15
 
 
+def test_slots_that_nobody_will_take_are_in_neither_table_nor_summary(tmp_path, quick):
+    study = made_studies.made_study(5, waiting=7)
+    report = write_report(
+        tmp_path / "report", study, recipe_of, metric="val/auc", axes=AXES, limit=5
+    )
+
+    assert list(pd.read_parquet(report.folder / "trials.parquet")["number"]) == list(range(5))
+    assert report.summary["counts"]["waiting"] == 0
+
+
 def test_a_study_without_a_complete_trial_has_a_report_and_no_recipe(tmp_path):
     study = made_studies.made_study(0)
     report = write_report(tmp_path / "report", study, recipe_of, metric="val/auc", axes=AXES)

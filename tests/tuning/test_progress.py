@@ -189,6 +189,24 @@ def test_a_terminal_without_a_cursor_and_a_log_file_get_a_line_for_each_ended_tr
     assert terminal.raw == b"" or b"study demo" not in terminal.raw
 
 
+def test_above_the_table_a_line_says_why_a_trial_ended_without_a_value(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal.file)
+    terminal.resize(160, 24)
+    trials = made_studies.made_study(12).get_trials()
+    with Progress(Talk(), clock=Clock()) as progress:
+        progress.show(snapshot())
+        progress.tell(trials[:9], metric="val/auc")
+        progress.tell(trials, metric="val/auc")
+        seen = terminal.seen()
+
+    said = [f"trial    {ended_line(trials[number], 'val/auc')}" for number in (8, 9)]
+    assert [line.rpartition(": ")[2] for line in said] == [
+        made_studies.CAUSES["diverged"],
+        made_studies.CAUSES["out_of_memory"],
+    ]
+    assert seen == [*said, *lines(snapshot(), 159, 23)]
+
+
 def test_nothing_at_all_is_said_when_quiet(terminal, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal.file)
     with Progress(Talk(quiet=True), clock=Clock()) as progress:

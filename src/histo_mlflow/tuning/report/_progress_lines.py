@@ -50,8 +50,8 @@ def ended_line(one: FrozenTrial, metric: str, axes: Sequence[str] | None = None)
     if one.params:
         facts.append(params_text(one.params, axes))
     text = ", ".join(facts)
-    cause = noted.get(attributes.CAUSE)
-    return f"{text}: {cause}" if cause and value is None else text
+    cause = trials_table.cause_of(one)
+    return f"{text}: {cause}" if cause is not None else text
 
 
 def _head(shown: Snapshot) -> str:

@@ -163,7 +163,8 @@ def write_report(
     with its_turn(folder.parent):
         with replacing(folder) as new:
             undrawn = draw_study(study, new / FIGURES, metric=metric, step=step)
-            table = trials_table.trials_table(trials, metric=metric, axes=axes)
+            listed = trials_table.with_a_place(trials, limit)
+            table = trials_table.trials_table(listed, metric=metric, axes=axes)
             trials_table.save(table, new / TABLE)
             if best is not None:
                 recipe = _best_recipe(study.study_name, best, recipe_of, metric)

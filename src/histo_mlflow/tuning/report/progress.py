@@ -28,8 +28,9 @@ class Progress:
     """Shows a study while it goes on.
 
     At a terminal it is a table in place, redrawn at most twice a second, above which messages go
-    on; elsewhere a line for each trial that has ended; nothing at all when quiet. While it is open
-    `sys.stderr` is a stream that takes the table off the screen for every message.
+    on, and among them a line for each trial that ended for a cause, such as a failure; elsewhere a
+    line for each trial that has ended; nothing at all when quiet. While it is open `sys.stderr` is
+    a stream that takes the table off the screen for every message.
 
     Args:
         talk: to the user.
@@ -82,10 +83,10 @@ class Progress:
     def tell(
         self, trials: Sequence[FrozenTrial], *, metric: str, axes: Sequence[str] | None = None
     ) -> None:
-        """Say a line for each trial that has ended since the last call, if this is no terminal."""
+        """Say a line for each trial that ended since the last call; above a table, for a cause."""
         for one in trials_table.in_order_of_ending(trials):
             if one.number in self._known:
                 continue
             self._known.add(one.number)
-            if self._live is None:
+            if self._live is None or trials_table.cause_of(one) is not None:
                 self._talk.say("trial", ended_line(one, metric, axes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from histo_mlflow.tuning.report.trials_table import Direction
 from histo_mlflow.tuning.shared import attributes
 
 BEST_TRIALS = 5
+MOST_CAUSES = 5
 _VALUE_CHARACTERS = 18
 
 
@@ -39,9 +41,11 @@ def summary(
         active_seconds: how long anybody was at work on it; None: not known.
 
     Returns:
-        study, metric, direction, counts (state -> trials), limit, active_seconds, trial_seconds
-        (training and validation, summed over trials), best (a trial, or None) and best_trials (at
-        most five): number, value, best_epoch, epochs, seconds, run_id and params of each.
+        study, metric, direction, counts (state -> trials; slots beyond the limit are none), causes
+        (why trials ended without a value, the most frequent first: state, cause and trials of
+        each), limit, active_seconds, trial_seconds (training and validation, summed over trials),
+        best (a trial, or None) and best_trials (at most five): number, value, best_epoch, epochs,
+        seconds, run_id and params of each.
     """
     ranked = trials_table.in_order_of_value(trials, direction)
     best = [_entry(one, axes) for one in ranked[:BEST_TRIALS]]
@@ -50,7 +54,8 @@ def summary(
         "study": name,
         "metric": metric,
         "direction": direction,
-        "counts": trials_table.counts(trials),
+        "counts": trials_table.counts(trials_table.with_a_place(trials, limit)),
+        "causes": _causes(trials),
         "limit": limit,
         "active_seconds": active_seconds,
         "trial_seconds": sum(seconds),
@@ -62,7 +67,7 @@ def summary(
 def summary_text(
     found: Mapping[str, Any], *, recipe: str | None = None, go_on: str | None = None
 ) -> str:
-    """The best five trials as a table, how all ended, and what to do next.
+    """The best five trials as a table, how all ended and why, and what to do next.
 
     Args:
         found: from `summary`.
@@ -72,13 +77,18 @@ def summary_text(
     blocks = []
     if found["best_trials"]:
         blocks.append(_table(found["metric"], found["best_trials"]))
-    counts = {state: n for state, n in found["counts"].items() if n}
-    ends = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items())
+    endings = {state: n for state in attributes.TRIAL_STATES if (n := found["counts"][state])}
+    ends = ", ".join(_so_many(n, state) for state, n in endings.items())
     of = f" of {found['limit']}" if found["limit"] is not None else ""
-    over = sum(found["counts"][state] for state in attributes.TRIAL_STATES)
-    lines = [f"study {found['study']}: {over}{of} trials have ended ({ends or 'none was begun'})"]
+    lines = [f"study {found['study']}: {sum(endings.values())}{of} trials have ended"]
+    if ends:
+        lines[0] += f" ({ends})"
     if found["active_seconds"] is not None:
         lines[0] += f" in {duration(found['active_seconds'])}"
+    causes = found["causes"]
+    lines += [f"{_so_many(o['trials'], o['state'])}: {o['cause']}" for o in causes[:MOST_CAUSES]]
+    if others := sum(one["trials"] for one in causes[MOST_CAUSES:]):
+        lines.append(f"{others} more for other causes: trials.parquet has the cause of each")
     best = found["best"]
     if best is None:
         lines.append("no trial is complete, so there is no best recipe")
@@ -119,6 +129,16 @@ def _entry(one: FrozenTrial, axes: Sequence[str]) -> dict[str, Any]:
         "run_id": noted.get(attributes.RUN_ID),
         "params": {name: one.params.get(name) for name in axes},
     }
+
+
+def _causes(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    known = ((trials_table.state_of(one), trials_table.cause_of(one)) for one in trials)
+    found = Counter((state, cause) for state, cause in known if cause is not None)
+    return [{"state": s, "cause": cause, "trials": n} for (s, cause), n in found.most_common()]
+
+
+def _so_many(n: int, state: str) -> str:
+    return f"{n} {state.replace('_', ' ')}"
 
 
 def _table(metric: str, best: Sequence[Mapping[str, Any]]) -> str:

@@ -72,6 +72,23 @@ def counts(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     return {state: found[state] for state in (*attributes.TRIAL_STATES, *OPEN_STATES)}
 
 
+def with_a_place(trials: Sequence[FrozenTrial], limit: int | None) -> list[FrozenTrial]:
+    """All but the slots beyond the budget, which nobody takes."""
+    return [
+        one
+        for one in trials
+        if limit is None or one.number < limit or one.state is not OptunaState.WAITING
+    ]
+
+
+def cause_of(trial: FrozenTrial) -> str | None:
+    """Why it ended without a value; None of a trial that has one, was pruned, or has not ended."""
+    if not ended(trial) or value_of(trial) is not None:
+        return None
+    found: str | None = trial.user_attrs.get(attributes.CAUSE)
+    return found or None
+
+
 def value_of(trial: FrozenTrial) -> float | None:
     """The value of a complete trial; None of any other, and for NaN or infinity."""
     if trial.state is not OptunaState.COMPLETE or trial.value is None:
