@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from histo_mlflow.registry.log_model import bundle, log, requirements
 from histo_mlflow.registry.predictor import BadImagesError, Predictor
 from histo_mlflow.registry.serving_model import answer, images_of
 from histo_mlflow.tracking.run import TrackedRun
+from ports import free_port
 
 MLFLOW = Path(sys.executable).parent / "mlflow"
 P = ["p_a", "p_b&c", "p_d e"]
@@ -195,9 +195,7 @@ def test_values_that_cannot_be_images_are_named_by_row(images: list[bytes]) -> N
 def address(
     run: TrackedRun, model_id: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tmp_path_factory.mktemp("serve")
     command = [str(MLFLOW), "models", "serve", "-m", f"models:/{model_id}", "--port", str(port)]
     with (folder / "log").open("wb") as talk:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ports import free_port
+
 MLFLOW = Path(sys.executable).parent / "mlflow"
 
 
@@ -20,9 +21,7 @@ class Server:
     """`mlflow server` in a process group of its own; can be started again on the same port."""
 
     def __init__(self, database: Path, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.database = database
         self.folder = folder

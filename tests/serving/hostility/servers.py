@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from ports import free_port
 
 AUDIT = Path(__file__).parent / "audit"
 MLFLOW = Path(sys.executable).parent / "mlflow"
@@ -33,12 +34,6 @@ class Server:
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
