@@ -40,6 +40,7 @@ class BadProxy:
         self.mishaps = 0
         self._mode: Mode = "pass"
         self._only = ""
+        self._connections = 0
         self._changed = threading.Condition()
         proxy = self
 
@@ -48,6 +49,16 @@ class BadProxy:
 
             def do_POST(self) -> None:
                 proxy._handle(self)
+
+            def setup(self) -> None:
+                proxy._count(+1)
+                super().setup()
+
+            def finish(self) -> None:
+                try:
+                    super().finish()
+                finally:
+                    proxy._count(-1)
 
             do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the base class's names
 
@@ -64,6 +75,17 @@ class BadProxy:
             self._mode, self._only = mode, only
             self._changed.notify_all()
 
+    def forget(self, seconds: float = 60.0) -> None:
+        """After the client's end: wait until nothing of what it asked for is under way any more.
+
+        What has not gone to the server yet never does.
+        """
+        self.behave("refuse")
+        with self._changed:
+            ended = self._changed.wait_for(lambda: self._connections == 0, seconds)
+        assert ended, f"{self._connections} connections are open after {seconds:.0f} s"
+        self.behave("pass")
+
     def close(self) -> None:
         self.behave("refuse")
         self._http.shutdown()
@@ -76,6 +98,11 @@ class BadProxy:
             if path.endswith("/log-batch"):
                 found += [(m["key"], m.get("step", 0)) for m in body.get("metrics", [])]  # type: ignore[attr-defined]
         return found
+
+    def _count(self, opened: int) -> None:
+        with self._changed:
+            self._connections += opened
+            self._changed.notify_all()
 
     def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
