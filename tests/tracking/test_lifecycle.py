@@ -1,6 +1,7 @@
 """Runs that are continued: by their id, by their key, from their journal."""
 
 import math
+import os
 import time
 from pathlib import Path
 
@@ -111,7 +112,10 @@ def test_the_run_of_mlflow_run_gets_the_key(store: Store, monkeypatch: pytest.Mo
     assert resume(store, key="abc").run_id == made
 
 
-def test_a_point_is_in_the_journal_before_the_store_has_it(store: Store, tmp_path: Path) -> None:
+def test_a_point_is_in_the_journal_before_the_store_has_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # a busy disk is no fault of the store
     path = tmp_path / "metrics.jsonl"
     run = resume(store, journal_path=path)
     run._outbox._missing = run._outbox._send = lambda _: time.sleep(60)  # type: ignore[assignment]
@@ -158,17 +162,19 @@ def test_a_damaged_journal_doubles_nothing(store: Store, tmp_path: Path) -> None
 def test_system_metrics_of_a_resumed_run_go_on_counting(store: Store, tmp_path: Path) -> None:
     """Counted from 0 again, none would be new for the first 50 samples, which is a minute."""
     path, key = tmp_path / "metrics.jsonl", "system/disk_usage_percentage"
-    Journal(path).append(points(50, key))
-    for number, journal_path in ((50, path), (51, None)):  # None: gone, so the store is asked
+    before = 50
+    Journal(path).append(points(before, key))
+    for journal_path in (path, None):  # None: gone, so the store is asked
+        began = time.monotonic()
         run = resume(store, key="abc", system_metrics=True, journal_path=journal_path)
-        deadline = time.monotonic() + 20
-        while len(history(store, run.run_id, key)) <= number:
-            assert time.monotonic() < deadline
+        while len(history(store, run.run_id, key)) <= before:
+            assert time.monotonic() < began + 60
             time.sleep(0.1)
         run.end("finished")
         steps = sorted(step for step, _ in history(store, run.run_id, key))
         assert steps == list(range(len(steps)))
-        assert number < len(steps) < number + 20
+        new, before = len(steps) - before, len(steps)
+        assert 1 <= new <= 1 + time.monotonic() - began  # one a second
 
 
 def test_a_journal_that_cannot_be_opened_makes_no_run(store: Store, tmp_path: Path) -> None:
