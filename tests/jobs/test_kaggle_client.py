@@ -118,11 +118,11 @@ def test_a_client_that_hangs_is_ended_with_what_it_started(fake: Fake, file: Pat
         "time.sleep(60)"
     )
     before = time.monotonic()
-    with pytest.raises(SubmissionError, match=r"did not end within 1\.5 s.*not known: look at"):
-        send(file, "c", "m", seconds=1.5)
-    assert time.monotonic() - before < 10
+    with pytest.raises(SubmissionError, match=r"did not end within 5 s.*not known: look at"):
+        send(file, "c", "m", seconds=5)
+    assert time.monotonic() - before < 30
     (child,) = fake.told()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while _lives(int(child)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _lives(int(child))

@@ -69,8 +69,8 @@ def test_the_end_of_mlflow_run_ends_the_training_within_seconds(number, family):
     process.send_signal(number)
     process.wait()
 
-    assert wait_for(ended, 5) == "gone"
-    assert time.monotonic() - started < 3
+    assert wait_for(ended) == "gone"
+    assert time.monotonic() - started < 10  # it looks every second, and would go on for 30 s
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ def test_the_watch_ends_with_its_context(monkeypatch):
     monkeypatch.setattr(parent, "project_runner", lambda _: psutil.Process())
     with parent.ending_with_parent(lambda: pytest.fail("it is alive")):
         time.sleep(0.1)
-    time.sleep(0.1)
-
-    assert "histo-mlflow parent" not in [thread.name for thread in threading.enumerate()]
+    deadline = time.monotonic() + 10
+    while "histo-mlflow parent" in [thread.name for thread in threading.enumerate()]:
+        assert time.monotonic() < deadline, "it still looks after its parent"
+        time.sleep(0.01)
