@@ -30,7 +30,8 @@ QUIET = Talk(quiet=True)
 
 
 def test_the_eight_views_are_all_different_and_those_of_the_augmentation():
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    seeded = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8, generator=seeded)
     seen = {name: view(images, name) for name in VIEWS}
     for name, (mirrored, quarters) in VIEWS.items():
         expected = dihedral(

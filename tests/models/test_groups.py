@@ -109,9 +109,11 @@ def test_a_frozen_backbone_changes_in_nothing_while_the_head_trains():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     freeze_backbone(model)
+    seeded = torch.Generator()
     for seed in range(3):
         model.train()
-        batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+        seeded.manual_seed(seed)
+        batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=seeded)
         nn.functional.cross_entropy(model(batch), torch.tensor([0, 1, 0, seed % 2])).backward()
         optimiser.step()
         optimiser.zero_grad()
