@@ -1,10 +1,13 @@
-"""The plan of a confirmation, as it is kept in its study; one that goes on must have the same."""
+"""The plan of a confirmation, as it is kept in its study.
+
+The study's name holds a digest of it: another plan is another study, and the same one goes on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,45 +100,3 @@ def plan_of(text: str) -> Plan:
             f"the plan of the confirmation is not as it was written ({error}): take the version of "
             "histo-mlflow that began it, or confirm in a study of another name"
         ) from error
-
-
-def refuse_other(begun: Plan, now: Plan) -> None:
-    """See that a confirmation goes on as it was begun.
-
-    Raises:
-        StudyError: it would not; the message names every difference.
-    """
-    if begun == now:
-        return
-    told = []
-    if (was := _count(begun)) != (given := _count(now)):
-        told.append(f"{was} best trials were confirmed, {given} are given")
-    if (rounds := len(begun.replicates)) != len(now.replicates):
-        told.append(f"there were {rounds} replicates, {len(now.replicates)} are given")
-    elif begun.replicates != now.replicates:
-        told.append("the seeds or folds of the replicates are others (the study's seed is another)")
-    shared = min(was, given)
-    if (first := _numbers(begun)[:shared]) != (second := _numbers(now)[:shared]):
-        told.append(f"the best trials were {_listed(first)} and are {_listed(second)} now")
-    elif _recipes(begun, shared) != _recipes(now, shared):
-        told.append("trials of the same numbers have other fields or values")
-    raise StudyError(
-        f"the confirmation was begun otherwise: {'; '.join(told) or 'the default is another'}. Go "
-        "on with what it was begun with, or confirm in a study of another name"
-    )
-
-
-def _count(plan: Plan) -> int:
-    return len(_numbers(plan))
-
-
-def _numbers(plan: Plan) -> list[int]:
-    return [one.number for one in plan.candidates if one.number is not None]
-
-
-def _recipes(plan: Plan, first: int) -> list[Candidate]:
-    return [one for one in plan.candidates if one.number is not None][:first]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
