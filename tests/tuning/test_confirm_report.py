@@ -320,6 +320,51 @@ def test_only_replicates_that_both_have_are_drawn_by_group():
     assert found.confirmed[0].by_group.rows == N_GROUPS * PER_GROUP * 2 // 3
 
 
+def without(*missing: tuple[int, int]):
+    """The tables but for those of some places and replicates."""
+    return [
+        [None if (place, index) in missing else one for index, one in enumerate(row)]
+        for place, row in enumerate(TABLES)
+    ]
+
+
+def test_an_interval_by_group_of_other_replicates_than_the_gain_is_left_out_and_told():
+    found = concluded(AUCS, tables=without((0, 0), (0, 2)), group_kind="lesion")
+    first, second, _ = found.confirmed
+    told = [note for note in found.notes if note.startswith("no interval by lesion")]
+
+    assert first.gain.n == 3
+    assert first.by_group is None
+    assert "gain_by_group_low" not in str(mlflow_metrics(found)[7])
+    assert second.by_group == judged().confirmed[1].by_group
+    (_, row) = [line for line in render(found).splitlines() if line.startswith("trial 7 *")]
+    assert row.split()[-3:] == ["-", "100", "2"]
+    assert len(told) == 1
+    assert "of trial 7 (predictions of 1 of 3 replicates could be read)" in told[0]
+    assert "where the files of their runs are" in told[0]
+
+
+def test_predictions_of_the_default_that_are_missing_leave_out_every_interval_by_group():
+    found = concluded(AUCS, tables=without((2, 1)))
+    (told,) = [note for note in found.notes if "by group" in note]
+
+    assert [one.by_group for one in found.confirmed] == [None] * 3
+    assert "trial 7 (predictions of 2 of 3 replicates could be read), trial 31 (" in told
+
+
+def test_an_interval_by_group_of_what_cannot_win_is_of_the_pairs_of_its_gain():
+    values = [[None, *AUCS[0][1:]], [AUCS[1][0], "diverged", AUCS[1][2]], AUCS[2]]
+    second = concluded(values, tables=TABLES).confirmed[1]
+
+    assert second.gain.n == 2
+    assert second.by_group.replicates == (0, 2)
+    assert second.by_group.mean.value == pytest.approx(second.gain.mean, abs=1e-12)
+
+
+def test_nothing_is_said_of_missing_predictions_where_every_pair_has_them():
+    assert not [note for note in judged().notes if note.startswith("no interval")]
+
+
 def test_without_predictions_there_is_no_interval_by_group():
     found = concluded()
 

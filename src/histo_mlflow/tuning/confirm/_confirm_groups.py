@@ -10,7 +10,7 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -125,6 +125,56 @@ def group_gain(
         _turned(mean, direction),
         _turned(pooled, direction),
     )
+
+
+def tabled(
+    tables: Sequence[Mapping[int, pd.DataFrame]], one: int, other: int, replicates: Sequence[int]
+) -> list[int]:
+    """Those of the replicates whose predictions both recipes have."""
+    return [index for index in replicates if index in tables[one] and index in tables[other]]
+
+
+def gains(
+    tables: Sequence[Mapping[int, pd.DataFrame]],
+    pairs: Mapping[int, tuple[int, ...]],
+    reference: int,
+    metric: str,
+    direction: Direction,
+    *,
+    draws: int,
+    seed: int,
+) -> dict[int, GroupGain]:
+    """The gain of every recipe by group, where the predictions of all its pairs are there.
+
+    On fewer replicates it would be the interval of another gain than the one it stands beside.
+
+    Args:
+        tables: of each recipe, replicate -> predictions table.
+        pairs: recipe -> the replicates that its gain is of.
+        reference: the recipe that the others are held against.
+        metric: as it is monitored, such as "val/auc".
+        direction: which way it is better.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    Raises:
+        StudyError: predictions of different images in one replicate.
+        DataError: a table is not valid.
+    """
+    known: dict[tuple[int, tuple[int, ...]], folds.Measured] = {}
+    found = {}
+    for place, indices in pairs.items():
+        if not indices or tabled(tables, place, reference, indices) != list(indices):
+            continue
+        parts = {one: {i: tables[one][i] for i in indices} for one in (place, reference)}
+        same_images(parts[place], parts[reference])
+        for one, part in parts.items():
+            if (one, indices) not in known:
+                known[one, indices] = measured(part, draws=draws, seed=seed)
+        found[place] = group_gain(
+            known[place, indices], known[reference, indices], metric, direction, indices
+        )
+    return found
 
 
 _NAMES = {"val/loss": "log_loss"}

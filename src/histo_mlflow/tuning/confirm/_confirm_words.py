@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from histo_mlflow.evaluation.bootstrap import LEVEL
@@ -101,6 +101,7 @@ def notes(
     facts: Facts,
     group_kind: str,
     groups: int | None,
+    lacking: Mapping[str, tuple[int, int]],
     trained: int,
     search_images: int | None,
 ) -> tuple[str, ...]:
@@ -109,16 +110,18 @@ def notes(
     Args:
         facts: of the confirmation.
         group_kind: such as "lesion".
-        groups: that the judged images are of; None without predictions.
+        groups: that the judged images are of; None where no recipe has an interval by group.
+        lacking: recipe without one -> how many of its pairs have predictions, and how many it has.
         trained: images that a replicate was trained on, at least.
-        search_images: that a trial of the search was trained on; None where that is not known.
+        search_images: that a trial of the search was trained on, on average over its folds; None
+            where that is not known.
     """
     return (
         *_what_is_missing(facts),
         f"intervals over replicates ({100 * LEVEL:.0f} %): other seeds and folds of these images, "
         "corrected for training sets that overlap (Nadeau and Bengio 2003); one data set cannot "
         "tell how another would differ",
-        *_of_groups(group_kind, groups),
+        *_of_groups(group_kind, groups, lacking),
         *_of_selection(facts),
         *_of_size(trained, search_images),
         *_of_few(len(facts.common)),
@@ -151,14 +154,28 @@ def _what_is_missing(facts: Facts) -> list[str]:
     return told
 
 
-def _of_groups(group_kind: str, groups: int | None) -> list[str]:
-    if groups is None:
+def _of_groups(
+    group_kind: str, groups: int | None, lacking: Mapping[str, tuple[int, int]]
+) -> list[str]:
+    if groups is None and not any(had for had, _ in lacking.values()):
         return ["no predictions of the replicates, so no intervals by group"]
-    told = [
+    told = []
+    if lacking:
+        whose = ", ".join(
+            f"{name} (predictions of {had} of {count(pairs, 'replicate')} could be read)"
+            for name, (had, pairs) in lacking.items()
+        )
+        told.append(
+            f"no interval by {group_kind} of {whose}: of fewer replicates than the gain it would "
+            "be that of another gain; give the same command where the files of their runs are"
+        )
+    if groups is None:
+        return told
+    told.append(
         f"intervals by {group_kind}: other {group_kind}s and the same trained models; how much "
         "training varies is in the interval over replicates, and neither holds the other. Pooled "
         "over replicates, an AUC mixes the scales of different models"
-    ]
+    )
     if groups < _FEW_GROUPS:
         told.append(f"only {groups} groups: intervals by group are rough below {_FEW_GROUPS}")
     return told

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from histo_mlflow.errors import StudyError
-from histo_mlflow.evaluation import folds
 from histo_mlflow.evaluation.bootstrap import REPLICATES
 from histo_mlflow.tuning.confirm import _confirm_groups as groups
 from histo_mlflow.tuning.confirm._confirm_words import Facts, notes, reason, verdict
@@ -86,7 +85,13 @@ def conclude(
         if all(ended.value(place, index) is not None for place in compared)
     )
     used = _used(plan, ended, compared, common)
-    by_group = _by_group(ended, used, reference, metric, direction, draws, seed)
+    pairs = {
+        place: tuple(i for i in indices if ended.value(reference, i) is not None)
+        for place, indices in used.items()
+        if place != reference
+    }
+    tables = [ended.tables(place) for place in range(len(plan.candidates))]
+    by_group = groups.gains(tables, pairs, reference, metric, direction, draws=draws, seed=seed)
     confirmed = tuple(
         _confirmed(plan, place, ended, used[place], metric, direction, overlap, cost, by_group)
         for place, cost in enumerate(costs)
@@ -97,6 +102,11 @@ def conclude(
         within = reaches(default.spread.mean, choice.limit, direction)
     facts = _facts(confirmed, compared, common, reference, choice, within, direction)
     n_groups = max((one.groups for one in by_group.values()), default=None)
+    lacking = {
+        plan.candidates[place].name: (len(groups.tabled(tables, place, reference, of)), len(of))
+        for place, of in pairs.items()
+        if of and place not in by_group
+    }
     trained = min(train for train, _ in sizes)
     return Confirmation(
         metric=metric,
@@ -108,7 +118,7 @@ def conclude(
         default_within=within,
         reason=reason(facts),
         verdict=verdict(facts),
-        notes=notes(facts, group_kind, n_groups, trained, search_images),
+        notes=notes(facts, group_kind, n_groups, lacking, trained, search_images),
         overlap=overlap,
     )
 
@@ -122,6 +132,14 @@ class _Ended:
 
     def of(self, place: int) -> list[Outcome | None]:
         return [self.found.get((place, index)) for index in range(self.replicates)]
+
+    def tables(self, place: int) -> dict[int, pd.DataFrame]:
+        """Replicate -> predictions, where they could be had."""
+        return {
+            index: one.predictions
+            for index, one in enumerate(self.of(place))
+            if one is not None and one.predictions is not None
+        }
 
     def value(self, place: int, index: int) -> float | None:
         one = self.found.get((place, index))
@@ -225,41 +243,6 @@ def _facts(
         default_within=within,
         direction=direction,
     )
-
-
-def _by_group(
-    ended: _Ended,
-    used: Mapping[int, tuple[int, ...]],
-    reference: int,
-    metric: str,
-    direction: Direction,
-    draws: int,
-    seed: int,
-) -> dict[int, groups.GroupGain]:
-    """Place -> its gain by group, on the replicates whose predictions it and the default have."""
-    tables: dict[int, dict[int, pd.DataFrame]] = {
-        place: {
-            index: one.predictions
-            for index, one in enumerate(ended.of(place))
-            if one is not None and one.predictions is not None and index in indices
-        }
-        for place, indices in used.items()
-    }
-    measured: dict[tuple[int, tuple[int, ...]], folds.Measured] = {}
-    found = {}
-    for place, mine in tables.items():
-        shared = tuple(index for index in mine if index in tables[reference])
-        if place == reference or not shared:
-            continue
-        parts = {one: {i: tables[one][i] for i in shared} for one in (place, reference)}
-        groups.same_images(parts[place], parts[reference])
-        for one, part in parts.items():
-            if (one, shared) not in measured:
-                measured[one, shared] = groups.measured(part, draws=draws, seed=seed)
-        found[place] = groups.group_gain(
-            measured[place, shared], measured[reference, shared], metric, direction, shared
-        )
-    return found
 
 
 def _refuse_misfits(

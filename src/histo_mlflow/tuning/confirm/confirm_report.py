@@ -56,7 +56,7 @@ class Confirmed:
         spread: its mean, with the interval over replicates.
         optimism: search value minus mean.
         gain: over the default on replicates that both have; None for the default.
-        by_group: the same gain with intervals by group; None without predictions.
+        by_group: the same gain with intervals by group; None without the predictions of all pairs.
         cost: see `Cost`.
     """
 
