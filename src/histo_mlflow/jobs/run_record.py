@@ -205,7 +205,7 @@ def _from_store(reference: str, store: Store, unfinished: RunFolder | None) -> R
     with tempfile.TemporaryDirectory(prefix="histo-mlflow-") as temporary:
         folder = Path(temporary)
         for name in there:
-            _fetch(store, reference, name, folder)
+            fetch(store, reference, name, folder)
         return RunRecord(
             reference,
             _short(run.info.run_name or "run", reference),
@@ -264,8 +264,12 @@ def _artifacts(store: Store, run_id: str) -> list[str]:
     return [name for name in _ARTIFACTS if name in there]
 
 
-def _fetch(store: Store, run_id: str, name: str, folder: Path) -> None:
-    """Bring an artifact into `folder` under its name."""
+def fetch(store: Store, run_id: str, name: str, folder: Path) -> None:
+    """Bring an artifact into `folder` under its name.
+
+    Raises:
+        TrackingError: the store failed.
+    """
     place = folder / name
     place.parent.mkdir(parents=True, exist_ok=True)
     got = store.ask(

@@ -15,11 +15,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from histo_mlflow.evaluation import predictions, style
+from histo_mlflow.evaluation import style
 from histo_mlflow.jobs.development import Development, develop, develop_fold
 from histo_mlflow.jobs.output_folder import replacing
 from histo_mlflow.jobs.ready import Ready
-from histo_mlflow.jobs.run_folder import VAL_PREDICTIONS, RunFolder
 from histo_mlflow.jobs.train import TrainResult
 from histo_mlflow.jobs.trainable import parameters_of
 from histo_mlflow.recipe import Recipe
@@ -29,6 +28,7 @@ from histo_mlflow.tuning.confirm.confirm_figure import confirmation as drawn
 from histo_mlflow.tuning.confirm.confirm_plan import Plan, Replicate, confirm_key
 from histo_mlflow.tuning.confirm.confirm_report import Confirmation, Outcome
 from histo_mlflow.tuning.confirm.confirm_text import mlflow_metrics, render
+from histo_mlflow.tuning.confirm.val_table import val_table
 from histo_mlflow.tuning.joining import make_or_join
 from histo_mlflow.tuning.report.turn import its_turn
 from histo_mlflow.tuning.shared import attributes as name
@@ -180,7 +180,12 @@ def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
 def _outcomes(
     site: Site, slots: Sequence[plans.Slot], found: Sequence[FrozenTrial]
 ) -> list[Outcome]:
-    """What came of each training; a table of predictions that lies on another machine is None."""
+    """What came of each training, with its predictions where they are here or in MLflow.
+
+    Raises:
+        DataError: predictions are not valid.
+        TrackingError: the store failed.
+    """
     outcomes = []
     for one in found:
         state, run_id = ending_of(one), one.user_attrs.get(name.RUN_ID)
@@ -188,8 +193,7 @@ def _outcomes(
             continue
         table = None
         if run_id is not None and state == "complete":
-            path = RunFolder(site.runs_dir / run_id).results / VAL_PREDICTIONS
-            table = predictions.load(path) if path.is_file() else None
+            table = val_table(site.store, site.runs_dir, run_id)
         value, slot = one.value if state == "complete" else None, slots[one.number]
         outcomes.append(Outcome(slot.candidate, slot.replicate, state, value, run_id, table))
     return outcomes
