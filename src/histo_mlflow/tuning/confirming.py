@@ -11,16 +11,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from histo_mlflow.evaluation import style
-from histo_mlflow.jobs.development import Development, develop, develop_fold
+from histo_mlflow.jobs.development import Development, Division, develop, develop_fold
 from histo_mlflow.jobs.output_folder import replacing
+from histo_mlflow.jobs.prepare import Prepared
 from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.train import TrainResult
 from histo_mlflow.jobs.trainable import parameters_of
+from histo_mlflow.promotion.checks import UNREAL
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tuning.confirm import confirmation as plans
 from histo_mlflow.tuning.confirm.conclude import conclude
@@ -51,26 +54,40 @@ class Confirmed:
         judgement: optimism, differences, the winner and why.
         recipe: the winner's, as a file; None without a winner.
         winner: its ordinary training, judged on the test split; None without a winner.
+        model_name: that it may be promoted under.
+        unfit: why `promote` refuses it, of what is known by now; empty where nothing is against it.
     """
 
     judgement: Confirmation
     recipe: Path | None
     winner: TrainResult | None
     model_name: str = field(repr=False, default="")
+    unfit: tuple[str, ...] = ()
 
     def text(self) -> str:
         """What a terminal is shown."""
         if self.winner is None:
             return render(self.judgement)
         tested = "  ".join(f"{metric} {v:.4f}" for metric, v in self.winner.headline().items())
-        promote = f"histo-mlflow promote {self.winner.run_id} --name {self.model_name}"
         return (
             f"{render(self.judgement)}\n\n"
             f"recipe {self.recipe}\n"
             f"trained by it: run {self.winner.run_id}  best epoch {self.winner.best_epoch}\n"
             f"test {tested}\n"
-            f"promote it: {promote}"
+            f"{self._promotion(self.winner.run_id)}"
         )
+
+    def _promotion(self, run_id: str) -> str:
+        """How the winner is promoted, and what speaks against it."""
+        if self.unfit:
+            return f"it cannot be promoted as it is: {'; '.join(self.unfit)}"
+        command = f"histo-mlflow promote {run_id} --name {self.model_name}"
+        gain = None if self.judgement.winner is None else self.judgement.winner.gain
+        if gain is None:
+            return f"promote it (the recipe itself: the search found nothing better): {command}"
+        if gain.low is None or gain.low <= 0:
+            return f"promote it (its gain over the recipe is not clear): {command}"
+        return f"promote it: {command}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -126,7 +143,7 @@ def confirm_best(
         direction=site.definition.direction,
         sizes=[(len(one.train), len(one.val)) for one in divided],
         costs=[_cost(plans.laid_over(base, one.overrides), own) for one in plan.candidates],
-        search_images=len(own.train),
+        search_images=_search_images(site.definition, ready.prepared),
         group_kind=ready.prepared.manifest.group_kind,
     )
     recipe = _winner_recipe(judged, base, f"{title}-winner")
@@ -137,7 +154,7 @@ def confirm_best(
         return Confirmed(judged, None, None)
     winner = train_winner(site, recipe, f"{title} winner", f"{key}-winner-{digest}")
     site.parent.set_tags({"histo.study.winner_run": winner.run_id})
-    return Confirmed(judged, folder / WINNER, winner, f"histo-{base.name}")
+    return Confirmed(judged, folder / WINNER, winner, f"histo-{base.name}", _unfit(own))
 
 
 def fresh_replicates(definition: Definition, n: int) -> tuple[Replicate, ...]:
@@ -175,6 +192,30 @@ def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
             wall_seconds=None,
             on_look=[show],
         )
+
+
+def _search_images(definition: Definition, prepared: Prepared) -> int:
+    """How many images a trial of the search was trained on; with folds, on average over them."""
+    if definition.folds is None:
+        return len(develop(prepared).train)
+    seed = definition.base().split.split_seed
+    divisions = [Division(definition.folds, fold, seed) for fold in range(definition.folds)]
+    return round(mean(len(develop_fold(prepared, one).train) for one in divisions))
+
+
+def _unfit(development: Development) -> tuple[str, ...]:
+    """Why nothing that is trained on these images is promoted; empty where it can be."""
+    found = []
+    if (source := development.label_source) in UNREAL:
+        labels = "placeholders" if source == "placeholder" else source
+        found.append(f"its labels are {labels} and prove nothing about patients")
+    if development.leaking:
+        found.append(f"the split (by {development.split_kind}) leaks")
+    elif development.crossing:
+        found.append(
+            f"{development.crossing:,} images look like others on the other side of the split"
+        )
+    return tuple(found)
 
 
 def _outcomes(
