@@ -500,3 +500,17 @@ def test_a_fold_that_cannot_be_trained_fails_the_trial_and_its_run(folded, train
     assert found.user_attrs[attributes.STATE] == "out_of_memory"
     assert run.info.status == "FAILED"
     assert run.data.tags[attributes.STATE_TAG] == "out_of_memory"
+
+
+@pytest.mark.parametrize(("folds", "reports"), [(None, "epoch"), (3, "fold")])
+def test_a_sampler_is_told_what_a_trial_reports_once_in(monkeypatch, place, folds, reports):
+    asked = []
+
+    def make_sampler(*spec, **more):
+        asked.append(more["reports"])
+        return optuna.samplers.RandomSampler()
+
+    monkeypatch.setattr(workplace, "make_sampler", make_sampler)
+    place(folds).claim()
+
+    assert asked == [reports]

@@ -109,7 +109,11 @@ class Workplace:
     def _before_sampling(self, number: int) -> None:
         if self.attribute(name.KIND) == "search":
             self.study.sampler = make_sampler(
-                self.definition.sampler_spec(), self.axes, seed=self.definition.seed, number=number
+                self.definition.sampler_spec(),
+                self.axes,
+                seed=self.definition.seed,
+                number=number,
+                reports="epoch" if self.definition.folds is None else "fold",
             )
 
 

@@ -19,6 +19,7 @@ from histo_mlflow.errors import StudyError
 from histo_mlflow.randomness import derive
 from histo_mlflow.tuning.study._part import Count, Part
 from histo_mlflow.tuning.study.design import grid_point, quasi_random_point
+from histo_mlflow.tuning.study.learning import Reports, learning_of_all
 from histo_mlflow.tuning.study.space import CategoricalAxis, Space, count, fixed_params
 
 
@@ -69,7 +70,9 @@ SamplerSpec = Annotated[Sampler, Field(discriminator="name")]
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid", "qmc")
 
 
-def make_sampler(spec: Sampler, space: Space, *, seed: int, number: int) -> BaseSampler:
+def make_sampler(
+    spec: Sampler, space: Space, *, seed: int, number: int, reports: Reports = "epoch"
+) -> BaseSampler:
     """The sampler for one trial.
 
     A dead worker's trial that is taken up again keeps the values it had: Optuna asks a sampler only
@@ -80,6 +83,7 @@ def make_sampler(spec: Sampler, space: Space, *, seed: int, number: int) -> Base
         space: the study's axes.
         seed: of the study.
         number: of the trial in the study, from 0.
+        reports: what a trial reports once in.
 
     Raises:
         StudyError: the package `cmaes` is missing.
@@ -95,14 +99,15 @@ def make_sampler(spec: Sampler, space: Space, *, seed: int, number: int) -> Base
     if isinstance(spec, Random):
         return optuna.samplers.RandomSampler(seed=own)
     if isinstance(spec, CmaEs):
-        return _cmaes(spec, space, own)
+        return learning_of_all(_cmaes(spec, space, own), reports=reports)
     with warnings.catch_warnings():
         # Of the arguments `multivariate`, `group` and `constant_liar`, in some versions.
         warnings.simplefilter("ignore", ExperimentalWarning)
         if isinstance(spec, Gp):
-            return optuna.samplers.GPSampler(
+            gp = optuna.samplers.GPSampler(
                 seed=own, n_startup_trials=spec.startup_trials, warn_independent_sampling=False
             )
+            return learning_of_all(gp, reports=reports)
         return optuna.samplers.TPESampler(
             seed=own,
             n_startup_trials=spec.startup_trials,
