@@ -100,6 +100,40 @@ def test_another_pruner_is_a_change(define):
     assert changes(define(), define(pruner="none"))[0] == "pruner.name was median, none is given"
 
 
+def counted_space():
+    return {"batch_size": CONTENT["space"]["batch_size"]}
+
+
+WHY = " (a grid keeps its sampler and seed, or it would miss points)"
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "said"),
+    [
+        ({"sampler": "grid"}, {"sampler": "grid", "seed": 2}, "seed was 0, 2 is given"),
+        ({"sampler": "random"}, {"sampler": "grid"}, "sampler was random, grid is given"),
+        ({"sampler": "tpe", "seed": 1}, {"sampler": "grid"}, "sampler was tpe, grid is given"),
+        ({"sampler": "grid"}, {"sampler": "qmc", "seed": 2}, "sampler was grid, qmc is given"),
+    ],
+)
+def test_a_grid_keeps_its_sampler_and_seed(define, begun, now, said):
+    """The points of the second sitting would not be those that the first left."""
+    begun, now = ({"space": counted_space(), "trials": 2} | keys for keys in (begun, now))
+
+    assert differences(define(**begun), define(**now)) == [said + WHY]
+
+
+def test_a_grid_goes_on_with_more_trials_and_another_pruner(define):
+    grid = {"space": counted_space(), "sampler": "grid", "seed": 2, "trials": 1}
+
+    assert differences(define(**grid), define(**grid | {"trials": 2, "pruner": "none"})) == []
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+def test_every_other_sampler_may_have_another_seed(define, sampler):
+    assert differences(define(sampler=sampler), define(sampler=sampler, seed=2)) == []
+
+
 def test_budgets_are_no_part_of_a_definition(define):
     assert define() == define(trials=99, wall_time="1h", confirm={"candidates": 9})
 

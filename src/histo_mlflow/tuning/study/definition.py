@@ -1,7 +1,8 @@
 """What a study is, as it is kept in its storage: what must stay equal, and what may change.
 
 Trials can only be compared, and a sampler can only learn from them, when they were made of the same
-recipe, data, metric and space. How trials are chosen and ended may change between two sittings.
+recipe, data, metric and space. How trials are chosen and ended may change between two sittings, but
+a grid keeps its order.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def differences(begun: Definition, now: Definition) -> list[str]:
 
     A `data` that is None is not compared.
     """
-    return list(_compared(begun, now, _EQUAL))
+    return [*_compared(begun, now, _EQUAL), *_grids(begun, now)]
 
 
 def changes(begun: Definition, now: Definition) -> list[str]:
@@ -161,6 +162,16 @@ def _compared(begun: Definition, now: Definition, names: tuple[str, ...]) -> Ite
             yield f"the first guesses were {len(was)}, {len(is_now)} others are given"
         elif was != is_now:
             yield _phrase(name, was, is_now)
+
+
+def _grids(begun: Definition, now: Definition) -> Iterator[str]:
+    """A trial of a grid has the point of its number, in the order of one seed."""
+    was, is_now = begun.sampler["name"], now.sampler["name"]
+    why = " (a grid keeps its sampler and seed, or it would miss points)"
+    if was != is_now and "grid" in (was, is_now):
+        yield _phrase("sampler", was, is_now) + why
+    elif was == "grid" and begun.seed != now.seed:
+        yield _phrase("seed", begun.seed, now.seed) + why
 
 
 def _spaces(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
