@@ -67,3 +67,20 @@ def test_mlflow_run_can_ask_for_a_confirmation(given, candidates, asked):
     words = shlex.split(command.replace("$PPID", str(os.getppid())))
 
     assert asked(*words[1:]) == Confirm(candidates=candidates, replicates=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--folds", "3"], "changed  pruner was median, none is taken: "),
+        (["--folds", "6"], "changed  pruner was median, wilcoxon is taken: "),
+        (["--folds", "3", "--quiet"], ""),
+        ([], ""),
+    ],
+)
+def test_a_pruner_that_gives_way_to_folds_is_said(monkeypatch, words, said):
+    monkeypatch.setattr(job, "tune", lambda file, **_: SimpleNamespace(text=lambda: ""))
+    done = CliRunner().invoke(cli, ["tune", *words])
+
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith(said) if said else done.stderr == ""

@@ -9,7 +9,7 @@ import yaml
 from histo_mlflow import recipe
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning.study._part import seconds_of
-from histo_mlflow.tuning.study.pruners import Median, NoPruner
+from histo_mlflow.tuning.study.pruners import Hyperband, Median, NoPruner, Wilcoxon
 from histo_mlflow.tuning.study.space import assignment, conditions, meet, trial_recipe
 from histo_mlflow.tuning.study.study_file import load_study, shipped_studies
 
@@ -500,6 +500,64 @@ def test_a_duration_is_read(text, seconds):
 def test_a_duration_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="should be a duration"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_studies()))
+@pytest.mark.parametrize(
+    ("folds", "pruner"), [("3", NoPruner()), ("4", NoPruner()), (5, Wilcoxon())]
+)
+def test_every_shipped_study_can_be_given_folds(name, folds, pruner):
+    said = []
+    study = load_study(name, {"folds": folds}, say=lambda *told: said.append(told))
+
+    was = load_study(name).pruner.name
+    assert (study.folds, study.pruner) == (int(folds), pruner)
+    assert said == [
+        (
+            "changed",
+            f"pruner was {was}, {pruner.name} is taken: {was} compares epochs, and a study with "
+            "folds reports once a fold",
+        )
+    ]
+
+
+@pytest.mark.parametrize("pruner", ["median", {"name": "hyperband"}, {"name": "patient"}])
+def test_a_pruner_of_epochs_gives_way_to_folds_of_the_command_line(tmp_path, pruner):
+    path = written(tmp_path, {**RIGHT, "pruner": pruner})
+
+    assert load_study(path, {"folds": "5"}).pruner == Wilcoxon()
+
+
+@pytest.mark.parametrize("pruner", [None, "none", {"name": "wilcoxon", "p": 0.3}])
+def test_a_pruner_that_goes_with_folds_stays(tmp_path, pruner):
+    said = []
+    content = RIGHT if pruner is None else {**RIGHT, "pruner": pruner}
+    study = load_study(
+        written(tmp_path, content), {"folds": 3}, say=lambda *told: said.append(told)
+    )
+
+    assert study.pruner == (Wilcoxon(p=0.3) if isinstance(pruner, dict) else NoPruner())
+    assert said == []
+
+
+def test_no_folds_of_the_command_line_change_no_pruner(tmp_path):
+    said = []
+    path = written(tmp_path, {**RIGHT, "pruner": "hyperband"})
+
+    assert load_study(path, {"folds": "none"}, say=said.append).pruner == Hyperband()
+    assert said == []
+
+
+def test_a_file_that_is_mistaken_itself_stays_so_with_other_folds(tmp_path):
+    told = refusal(tmp_path, {**RIGHT, "pruner": "median", "folds": 5}, {"folds": 3})
+
+    assert "pruner: median compares epochs" in told
+
+
+def test_a_pruner_that_gives_way_has_its_mistakes_told(tmp_path):
+    told = refusal(tmp_path, {**RIGHT, "pruner": {"name": "median", "warmpu": 1}}, {"folds": 3})
+
+    assert "warmpu" in told
 
 
 def test_a_study_with_folds_prunes_nothing_unless_it_is_asked_to(tmp_path):

@@ -156,7 +156,8 @@ def tune(
             "retries": retries,
             "keep": keep,
         }
-        file = load_study(study, given({**keys, **overrides}))
+        talk = Talk(quiet=quiet)
+        file = load_study(study, given({**keys, **overrides}), say=talk.say)
         result = run_study(
             file,
             study_name=name,
@@ -168,7 +169,7 @@ def tune(
             runs_dir=runs_dir,
             doctor_level=None if doctor_level == "off" else doctor_level,
             again=_again(sys.argv[1:]),
-            talk=Talk(quiet=quiet),
+            talk=talk,
         )
     click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.text())
 

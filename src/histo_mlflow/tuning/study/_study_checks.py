@@ -12,7 +12,7 @@ from histo_mlflow.tuning.study._guess_checks import guess_mistakes
 from histo_mlflow.tuning.study._study_model import StudyFile, direction_of
 from histo_mlflow.tuning.study._together_checks import together_mistakes
 from histo_mlflow.tuning.study.design import LARGEST_GRID, grid_size
-from histo_mlflow.tuning.study.pruners import Hyperband, Median, Patient, Pruner, Wilcoxon
+from histo_mlflow.tuning.study.pruners import Hyperband, OfEpochs, Patient, Pruner, Wilcoxon
 from histo_mlflow.tuning.study.samplers import CmaEs, Gp, Grid
 from histo_mlflow.tuning.study.space import CategoricalAxis, count
 from histo_mlflow.yaml_places import Mistake, Path
@@ -147,14 +147,14 @@ def _pruner(study: StudyFile, base: Recipe | None) -> Iterator[Mistake]:
     pruner, folds = study.pruner, study.folds
     if isinstance(pruner, Wilcoxon) and folds is None:
         yield Mistake(("pruner",), "wilcoxon compares folds: give folds, or take median")
-    if isinstance(pruner, Wilcoxon) and folds is not None and 0.5 ** (folds - 1) >= pruner.p:
+    if isinstance(pruner, Wilcoxon) and folds is not None and pruner.first_p(folds) >= pruner.p:
         yield Mistake(
             ("pruner",),
             f"wilcoxon could end no trial before its last fold: after {folds - 1} folds the test's "
-            f"p is at least {0.5 ** (folds - 1):g}, not below {pruner.p:g}; give more folds or a "
-            "larger p, or take none",
+            f"p is at least {pruner.first_p(folds):g}, not below {pruner.p:g}; give more folds or "
+            "a larger p, or take none",
         )
-    if isinstance(pruner, Median | Hyperband | Patient) and folds is not None:
+    if isinstance(pruner, OfEpochs) and folds is not None:
         yield Mistake(
             ("pruner",),
             f"{pruner.name} compares epochs, and a study with folds reports once a fold: take "

@@ -63,12 +63,31 @@ class Wilcoxon(Part):
     p: Number = Field(0.1, gt=0, lt=1, description="the test's level")
     startup_folds: Count = Field(2, ge=2, le=100, description="folds before any ends")
 
+    def first_p(self, folds: int) -> float:
+        """The least p that the test can come to before the last fold, when all speak alike."""
+        return float(0.5 ** (folds - 1))
+
 
 Pruner = NoPruner | Median | Hyperband | Patient | Wilcoxon
+OfEpochs = Median | Hyperband | Patient
+"""Those that compare epochs, which a study with folds does not report."""
 PrunerSpec = Annotated[Pruner, Field(discriminator="name")]
 WRAPPED = ("median", "hyperband", "none")
 """What `patient` can wrap."""
 PRUNERS = ("median", "hyperband", "patient", "wilcoxon", "none")
+
+
+def over_folds(pruner: Pruner, folds: int) -> Pruner:
+    """What a pruner gives way to when its study is trained on folds after all.
+
+    Returns:
+        Wilcoxon, or none where that could end no trial, for one that compares epochs; any other as
+        it is.
+    """
+    if not isinstance(pruner, OfEpochs):
+        return pruner
+    test = Wilcoxon()
+    return test if test.first_p(folds) < test.p else NoPruner()
 
 
 def make_pruner(spec: Pruner, *, epochs: int) -> BasePruner:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from histo_mlflow.tuning.study._settle import settled
 from histo_mlflow.tuning.study._study_checks import mistakes_in
 from histo_mlflow.tuning.study._study_model import Confirm, Direction, StudyFile
 from histo_mlflow.tuning.study._study_words import sentences, shown
+from histo_mlflow.tuning.study.pruners import over_folds
 from histo_mlflow.yaml_places import Mistake, Read, read_file
 
 __all__ = ["OVERRIDES", "Confirm", "Direction", "StudyFile", "load_study", "shipped_studies"]
@@ -39,13 +40,19 @@ def shipped_studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(study_folder().glob("*.yaml"))}
 
 
-def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> StudyFile:
+def load_study(
+    name_or_path: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    say: Callable[[str, str], None] | None = None,
+) -> StudyFile:
     """Read a study by its shipped name or its path.
 
     Args:
         name_or_path: `demo`, or a path that ends in .yaml.
         overrides: what the command line gives: keys of the study in `OVERRIDES`, fields of the
             recipe otherwise, which join `set`. Values may be text.
+        say: is told, by a word and a sentence, of a key of the file that gives way to `overrides`.
 
     Returns:
         The study, with `recipe` as a shipped name or an absolute path, and every value of the
@@ -59,7 +66,9 @@ def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
     given = overrides or {}
     of_file = set(content.mistakes)
     raw = _merged(content, path, given)
-    study, mistakes = _understood(raw, path)
+    # A file that has both itself is mistaken; one that is given folds only now is not.
+    given_folds = "folds" in given and content.data.get("folds") is None
+    study, mistakes = _understood(raw, path, given_folds=given_folds)
     mistakes = [*content.mistakes, *mistakes]
     if study is None or mistakes:
         told = [
@@ -67,6 +76,8 @@ def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
             for mistake in _in_order(mistakes, content)
         ]
         raise StudyError("\n".join(dict.fromkeys(told)))
+    if say is not None and given_folds:
+        _tell_of_pruner(raw.get("pruner"), study, say)
     return study
 
 
@@ -127,7 +138,19 @@ def _merged(content: Read, path: Path, given: Mapping[str, Any]) -> dict[str, An
     return raw
 
 
-def _understood(raw: dict[str, Any], path: Path) -> tuple[StudyFile | None, list[Mistake]]:
+def _tell_of_pruner(asked: Any, study: StudyFile, say: Callable[[str, str], None]) -> None:
+    was = asked["name"] if isinstance(asked, Mapping) else asked
+    if was is not None and was != study.pruner.name:
+        say(
+            "changed",
+            f"pruner was {was}, {study.pruner.name} is taken: {was} compares epochs, and a study "
+            "with folds reports once a fold",
+        )
+
+
+def _understood(
+    raw: dict[str, Any], path: Path, *, given_folds: bool
+) -> tuple[StudyFile | None, list[Mistake]]:
     """The study and all mistakes; what pydantic refuses is left out for the checks after it."""
     whole, mistakes = dict(raw), []
     dropped: set[tuple[str | int, ...]] = set()
@@ -144,6 +167,8 @@ def _understood(raw: dict[str, Any], path: Path) -> tuple[StudyFile | None, list
     if study is None:
         return None, mistakes
     study = settled(study)
+    if given_folds and study.folds is not None:
+        study = study.model_copy(update={"pruner": over_folds(study.pruner, study.folds)})
     return study, [*mistakes, *mistakes_in(study, dropped)]
 
 
