@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import TypeAdapter
@@ -77,10 +77,6 @@ class Definition:
             seed=study.seed,
             elsewhere={name: value for name, value in flat.items() if name in here},
         )
-
-    def with_data(self, digest: str) -> Self:
-        """The same with the digest of the images and of their division."""
-        return replace(self, data=digest)
 
     def to_json(self) -> str:
         """As text that `from_json` reads back to an equal definition, in one line."""

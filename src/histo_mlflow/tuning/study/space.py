@@ -138,14 +138,6 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def overrides(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides of the recipe that a trial's params in Optuna mean, in the order of the file.
-
-    Params that a trial lacks, because it never came so far, are left out.
-    """
-    return {name: from_param(axis, params[name]) for name, axis in space.items() if name in params}
-
-
 def fixed_params(space: Space, guess: Mapping[str, Any]) -> dict[str, Any]:
     """A first guess as Optuna's params; axes that it leaves out are sampled."""
     return {name: to_param(guess[name]) for name in space if name in guess}
