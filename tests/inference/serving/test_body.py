@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import random
+import socket
 import time
 import zlib
 from collections.abc import Iterable
@@ -98,11 +99,11 @@ def test_a_bomb_stops_at_the_cap_and_not_where_it_ends() -> None:
     bomb = gzip.compress(b"\0" * 200 * MIB, 1)
     assert len(bomb) < 2 * MIB
     budget = Budget(100 * MIB)
-    started = time.perf_counter()
+    started = time.process_time()
     error = refused([bomb], encoding("gzip"), body_bytes=2 * MIB, budget=budget)
     assert error.status == 413
     assert budget.held <= 2 * MIB
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_many_empty_members_are_no_way_round() -> None:
@@ -145,7 +146,45 @@ def test_a_body_that_trickles_is_408_though_it_never_stops() -> None:
 
 
 def test_a_steady_body_is_waited_for() -> None:
-    assert len(read([b"x" * 100] * 30, pause=0.01, pause_seconds=0.1, body_rate=1000)[0]) == 3000
+    # All in all it takes longer than any pause may.
+    assert len(read([b"x" * 100] * 30, pause=0.05, pause_seconds=1.0, body_rate=100)[0]) == 3000
+
+
+@pytest.mark.parametrize("moment", ["while it is waited for", "before it is asked for"])
+def test_what_came_while_the_server_was_held_up_is_taken(moment: str) -> None:
+    limits = Limits(pause_seconds=0.1, body_rate=1000)
+    parts: list[bytes] = []
+
+    async def run(ours: socket.socket, theirs: socket.socket) -> bytes:
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+
+        def read_socket() -> None:
+            loop.remove_reader(ours)
+            parts.append(ours.recv(100))
+            came.set()
+
+        def hold_up() -> None:
+            theirs.sendall(b"last")
+            time.sleep(3 * limits.pause_seconds)
+
+        async def receive() -> dict[str, Any]:
+            """As uvicorn's: the socket is read when a body is asked for."""
+            loop.add_reader(ours, read_socket)
+            if parts and moment == "while it is waited for":
+                loop.call_soon(hold_up)
+            await came.wait()
+            came.clear()
+            more = parts == [b"first"]
+            if more and moment == "before it is asked for":
+                hold_up()
+            return {"type": "http.request", "body": parts[-1], "more_body": more}
+
+        theirs.sendall(b"first")
+        return bytes(await Body([], receive, limits, Budget(1000)).read())
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert asyncio.run(run(ours, theirs)) == b"firstlast"
 
 
 def test_there_is_an_end_to_waiting() -> None:
