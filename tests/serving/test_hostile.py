@@ -15,6 +15,7 @@ GROWTH = 0.10
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["plain", "histo"])
 def test_hostile_requests_are_survived_and_leave_nothing_behind(
     request: pytest.FixtureRequest, trap: tuple[int, list[object]], oracle: Predictor, kind: str

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from hostility import servers
 from hostility.case import rows, text
 from hostility.model import CLASSES, Champion, champion
-from hostility.wire import exchange, request
+from hostility.wire import exchange_until_served, request
 from PIL import Image
 
 from histo_mlflow.cli import cli
@@ -115,7 +115,7 @@ def by_predict(
 
 def by_server(port: int, paths: list[Path]) -> tuple[Probabilities, list[str]]:
     body = json.dumps(rows(*[text(path.read_bytes()) for path in paths])).encode()
-    answer = exchange(port, request(body))
+    answer = exchange_until_served(port, request(body))
     assert answer.status == 200, answer.body[:500]
     found = answer.json()["predictions"]
     return np.array([[row[f"p_{n}"] for n in CLASSES] for row in found]), [

@@ -11,7 +11,7 @@ from hostility import trial
 from hostility.case import CSV, GOOD, OTHER, PARQUET, parquet, rows, text
 from hostility.cases import all_cases, quick
 from hostility.servers import Server
-from hostility.wire import exchange, request
+from hostility.wire import exchange_until_served, request
 
 from histo_mlflow.registry.predictor import Predictor
 
@@ -47,7 +47,7 @@ OTHER_FORMS = {
 
 
 def rows_of(server: Server, body: bytes, content_type: str) -> list[dict[str, Any]]:
-    answer = exchange(server.port, request(body, content_type=content_type))
+    answer = exchange_until_served(server.port, request(body, content_type=content_type))
     assert answer.status == 200, answer.body
     found: list[dict[str, Any]] = answer.json()["predictions"]
     return found
@@ -113,7 +113,7 @@ def test_a_bad_row_is_named_with_its_reason(
     request: pytest.FixtureRequest, kind: str, value: object, reason: str
 ) -> None:
     server: Server = request.getfixturevalue(kind)
-    answer = exchange(server.port, _post(rows(A, value, B)))
+    answer = exchange_until_served(server.port, _post(rows(A, value, B)))
 
     assert answer.status == 400
     assert f"image 1: {reason}" in answer.json()["message"]

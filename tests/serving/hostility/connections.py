@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -64,13 +65,13 @@ def bodies() -> list[Case]:
         posted("body: an unknown packing", sound, headers=[("Content-Encoding", "zz")],
                images=[GOOD]),
         posted("body: shorter than it claims", sound, length=len(sound) + 100, allowed=closed,
-               seconds=8, waits=True),
+               seconds=20, waits=True),
         posted("body: longer than it claims", sound, length=20, allowed=closed),
-        posted("body: claims 100 TB", sound, length=10**14, allowed=closed, seconds=8,
+        posted("body: claims 100 TB", sound, length=10**14, allowed=closed, seconds=20,
                waits=True),
         posted("body: claims less than nothing", sound, length=-5, allowed=closed),
         posted("body: two lengths", sound, headers=[("Content-Length", "3")], allowed=closed),
-        posted("body: a length and parts", sound, headers=parts, allowed=closed, seconds=8,
+        posted("body: a length and parts", sound, headers=parts, allowed=closed, seconds=20,
                waits=True),
         Case("body: a part of a wrong size", lambda port: exchange(port, wrong_part),
              frozenset(closed)),
@@ -85,7 +86,7 @@ def lines() -> list[Case]:
 
     def raw(data: bytes, allowed: frozenset[int], name: str, **options: Any) -> Case:
         return Case(
-            f"HTTP: {name}", lambda port: exchange(port, data, seconds=6), allowed, **options
+            f"HTTP: {name}", lambda port: exchange(port, data, seconds=20), allowed, **options
         )
 
     broken = frozenset({400, 414, 431, 404, 405, CLOSED, 505})
@@ -132,15 +133,15 @@ def clients() -> list[Case]:
     late = frozenset({400, 408, 503, 504, CLOSED})
     return [
         Case("client: one byte in 0.1 s, the rest never",
-             lambda port: exchange(port, [bytes([b]) for b in whole[:30]], pause=0.1, seconds=8),
+             lambda port: exchange(port, [bytes([b]) for b in whole[:30]], pause=0.1, seconds=20),
              late, known=frozenset({LONG}), waits=True),
         Case("client: the head, then nothing",
-             lambda port: exchange(port, whole[: -len(good)], seconds=8), late,
+             lambda port: exchange(port, whole[: -len(good)], seconds=20), late,
              waits=True),
         Case("client: half a body, then nothing",
-             lambda port: exchange(port, whole[:-50], seconds=8), late, waits=True),
+             lambda port: exchange(port, whole[:-50], seconds=20), late, waits=True),
         Case("client: connects and says nothing",
-             lambda port: exchange(port, b"", seconds=8), late, known=frozenset({LONG}),
+             lambda port: exchange(port, b"", seconds=20), late, known=frozenset({LONG}),
              waits=True),
         Case("client: leaves in the head", lambda port: send_and_leave(port, whole[:20]),
              frozenset({CLOSED})),
@@ -172,10 +173,16 @@ def crowd(port: int) -> Answer:
         thread.start()
     for thread in threads:
         thread.join()
+    return worst(answers, 32)
+
+
+def worst(answers: Sequence[Answer], expected: int) -> Answer:
+    """None at all is worse than a crash, a crash than being late; some must be right, and alike."""
     bodies_of_200 = {answer.body for answer in answers if answer.status == 200}
-    if len(answers) < 32 or len(bodies_of_200) != 1:
+    late = any(answer.status == 504 for answer in answers)
+    if len(answers) < expected or len(bodies_of_200) > 1 or not (bodies_of_200 or late):
         return Answer(SILENT, b"answers differ or are missing")
-    return max(answers, key=lambda answer: answer.status)
+    return max(answers, key=lambda answer: (answer.status < 1, answer.status == 500, answer.status))
 
 
 def idlers(port: int) -> Answer:
@@ -184,4 +191,4 @@ def idlers(port: int) -> Answer:
         for _ in range(200):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
         time.sleep(0.2)
-        return exchange(port, request(json.dumps(rows(text(GOOD))).encode()), seconds=10)
+        return exchange(port, request(json.dumps(rows(text(GOOD))).encode()), seconds=20)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hostility.case import CRASH, ECHO, GOOD, LONG, TRACE, Case, rows, text
-from hostility.wire import SILENT, Answer, exchange, request
+from hostility.wire import SILENT, Answer, exchange_until_served, request
 
 CLOSE = 1e-6
 _TRACES = (b"Traceback", b'File "', b'File \\"', b"stack_trace", b"site-packages")
@@ -90,11 +90,13 @@ def is_right(answer: Answer, images: Sequence[bytes], oracle: Oracle) -> bool:
     return bool(np.abs(got - expected).max() <= CLOSE) and [r["class"] for r in found] == classes
 
 
-def good_answer(port: int) -> bytes:
-    """What the server says to a good request, to the byte."""
+def good_answer(port: int, seconds: float = 60.0) -> bytes:
+    """What the server says to a good request, to the byte; for so long it may be busy or late."""
     import json
 
-    answer = exchange(port, request(json.dumps(rows(text(GOOD))).encode()))
+    answer = exchange_until_served(
+        port, request(json.dumps(rows(text(GOOD))).encode()), seconds=seconds
+    )
     assert answer.status == 200, answer
     return answer.body
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,30 +105,37 @@ def plain(reference: str, tracking_uri: str, folder: Path) -> AbstractContextMan
     return serving("mlflow", command, port, folder, {"MLFLOW_TRACKING_URI": tracking_uri})
 
 
-def family(server: Server) -> list[psutil.Process]:
-    """The process and all below it."""
+def of_all(server: Server, look: Callable[[psutil.Process], int]) -> list[int]:
+    """What is seen of the process, which must be there, and of all below it."""
     top = psutil.Process(server.process.pid)
-    return [top, *top.children(recursive=True)]
+    found = [look(top)]
+    for child in top.children(recursive=True):
+        # One that ends between the listing and the look has nothing any more.
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            found.append(look(child))
+    return found
 
 
 def resident(server: Server) -> int:
     """Bytes of memory that the processes hold together."""
-    return sum(process.memory_info().rss for process in family(server))
+    return sum(of_all(server, lambda process: process.memory_info().rss))
 
 
 def peak(server: Server) -> int:
     """The most bytes that any of the processes has held."""
-    most = 0
-    for process in family(server):
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                most = max(most, int(line.split()[1]) * 1024)
-    return most
+    return max(of_all(server, _peak))
+
+
+def _peak(process: psutil.Process) -> int:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0  # a process that has ended and was not waited for
 
 
 def open_files(server: Server) -> int:
     """Open file descriptors of the processes together."""
-    return sum(process.num_fds() for process in family(server))
+    return sum(of_all(server, lambda process: process.num_fds()))
 
 
 def opened(server: Server, since: float) -> list[str]:

@@ -10,6 +10,13 @@ from hostility.judge import Oracle, Verdict, good_answer, judge
 from hostility.servers import Server, open_files, opened, peak, resident
 from hostility.wire import Answer
 
+BACKLOG_SECONDS = {"mlflow": 60.0, "histo": 20.0}
+"""For how long, on a slow machine, a server may be at work on what nobody waits for any more.
+
+MLflow goes on with all of it; `histo-mlflow serve` ends soon after its own time limit.
+"""
+_TOO_LATE = "status 504"
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -40,7 +47,8 @@ class Trial:
     def surprises(self) -> dict[str, tuple[list[str], list[str]]]:
         """Cases whose faults are not those expected: (shown, expected).
 
-        On a busy machine the server's own time limit may come before a fault: 504 is no surprise.
+        On a busy machine the server's own time limit may come before a fault: where 504 is allowed
+        it is no surprise.
         """
         return {
             v.name: (sorted(v.faults), sorted(v.expected))
@@ -70,7 +78,8 @@ def run(
 ) -> Trial:
     """Send every case; after each a good request must get the very bytes it got before.
 
-    Those that wait are sent together at the end, so that their waits are one.
+    Those that wait are sent together at the end, so that their waits are one. One that was late,
+    and may not be, is sent once more when the good request has been answered, and judged by that.
 
     Args:
         server: a running one.
@@ -93,12 +102,10 @@ def run(
     )
     verdicts = []
     for case, answer in _answers(server, cases):
-        faults = judge(case, answer, oracle)
-        try:
-            if good_answer(server.port) != before:
-                faults |= {"another answer afterwards"}
-        except (OSError, AssertionError):
-            faults |= {"no answer afterwards"}
+        faults = judge(case, answer, oracle) | _afterwards(server, before)
+        if faults == {_TOO_LATE}:  # and by now it has the time
+            answer = case.send(server.port)
+            faults = judge(case, answer, oracle) | _afterwards(server, before)
         expected = case.known if server.kind == "mlflow" else frozenset()
         said = answer.body[:300].decode(errors="replace")
         verdicts.append(Verdict(case.name, answer.status, faults, expected, answer.seconds, said))
@@ -113,6 +120,16 @@ def run(
         memory,
         seconds,
     )
+
+
+def _afterwards(server: Server, before: bytes) -> frozenset[str]:
+    """The faults of the answer to a good request."""
+    try:
+        if good_answer(server.port, BACKLOG_SECONDS[server.kind]) == before:
+            return frozenset()
+    except (OSError, AssertionError):
+        return frozenset({"no answer afterwards"})
+    return frozenset({"another answer afterwards"})
 
 
 def _answers(server: Server, cases: Sequence[Case]) -> Iterator[tuple[Case, Answer]]:

@@ -10,6 +10,9 @@ from typing import Any
 CLOSED, SILENT = 0, -1
 """Instead of a status: the connection was closed without an answer, or nothing came in time."""
 
+BUSY = frozenset({503, 504})
+"""No fault of the request: the server had too much to do, or its time limit came first."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -67,6 +70,19 @@ def exchange(
             pass  # closed by the server while we were sending: its answer may lie there already
         answer, _ = _read(link, started + seconds)
     return Answer(answer.status, answer.body, time.monotonic() - started, answer.head)
+
+
+def exchange_until_served(
+    port: int, data: bytes, *, seconds: float = 60.0, pause: float = 0.2
+) -> Answer:
+    """One answer to a request that is sent again, for so long, while the server is busy or late.
+
+    A slow machine comes to the server's own time limit, and what was late is worked on further.
+    """
+    deadline = time.monotonic() + seconds
+    while (answer := exchange(port, data)).status in BUSY and time.monotonic() < deadline:
+        time.sleep(pause)
+    return answer
 
 
 def exchange_many(port: int, requests: list[bytes], *, seconds: float = 30.0) -> list[Answer]:
