@@ -72,10 +72,10 @@ def test_processes_give_the_same_pixels(images, tmp_path, monkeypatch):
 def test_a_pack_that_is_there_is_not_built_again(images, tmp_path, monkeypatch):
     first = pack(images, tmp_path)
     monkeypatch.setattr(_packing, "fill", None)
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert pack(images, tmp_path) == first
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 def test_another_rule_order_id_or_content_makes_another_pack():

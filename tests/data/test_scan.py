@@ -172,8 +172,8 @@ def test_a_second_look_at_all_of_ham10000_takes_less_than_a_second(
 ) -> None:
     root = realdata / "ham10000_all_200x150"
     scanned(root, tmp_path, "ham10000")
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: other tests may share the cores
     listed = listing("ham10000", root)
     findings = check(listed, scan(listed, tmp_path, progress=False))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert worst(findings) is Level.WARN

@@ -123,9 +123,9 @@ def test_one_seed_gives_one_split_and_another_seed_another(rows: Rows) -> None:
 
 def test_7470_lesions_are_split_in_less_than_a_second() -> None:
     rows = lesions({"nv": 5403, "bkl": 727, "mel": 614, "bcc": 327, "akiec": 228, "df": 171})
-    start = time.perf_counter()
+    start = time.process_time()
     split_by_group(*rows, val_fraction=0.15, test_fraction=0.15, seed=0)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_row_wise_splits_say_that_they_leak() -> None:

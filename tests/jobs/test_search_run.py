@@ -216,6 +216,7 @@ def test_what_came_to_its_end_returns_at_once(undisturbed, development, root, mo
     assert begun == [undisturbed.run_id]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_trial_killed_at_any_moment_goes_on_in_its_own_run(
     moment, killed, undisturbed, root, monkeypatch
@@ -400,6 +401,7 @@ def test_a_training_that_fails_is_named_and_closed_with_its_cause(
     assert asked == ([None] * 3 if kind == "undefined" else [])
 
 
+@pytest.mark.timeout(600)
 def test_a_finished_trial_that_the_store_has_not_is_delivered_by_runs_sync(killed, root):
     taken_over(killed / "results", root)
     run_id = only_run(root).info.run_id

@@ -40,6 +40,7 @@ def test_of_four_processes_exactly_one_wins_each_time(database):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_of_four_processes_exactly_one_wins_each_of_200_times(database):
     assert_one_winner_each(race("race", database, 200), 200)
 

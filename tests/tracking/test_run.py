@@ -245,6 +245,7 @@ def test_a_fresh_store_is_made_where_the_process_stands_and_nothing_is_left_over
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mlflow.db"]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow  # four processes that each import MLflow and run its whole schema history
 def test_four_processes_can_make_one_fresh_store(tmp_path: Path) -> None:
     script = (

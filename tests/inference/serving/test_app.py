@@ -133,7 +133,7 @@ def test_a_slow_body_is_408_and_takes_no_place_in_the_queue(client_of: Make) -> 
 def test_a_request_that_takes_too_long_is_504_and_the_next_is_served(
     client_of: Make, stand_in: StandIn
 ) -> None:
-    client = client_of(seconds=0.5)
+    client = client_of(seconds=3)
     stand_in.go.clear()
     body = json.dumps({"inputs": [base64.b64encode(IMAGE).decode()] * 200}).encode()
 

@@ -164,9 +164,9 @@ def test_too_many_images_are_413() -> None:
     ids=["very deep", "deep", "deep objects", "never closed", "lists", "numbers", "keys"],
 )
 def test_json_that_would_take_memory_or_the_stack_is_refused_at_once(body: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert refused(body).status in (400, 413)
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
 
 
 def test_csv_is_bounded_by_its_lines_and_commas() -> None:

@@ -36,7 +36,7 @@ def patient(ticket: Ticket) -> str:
         time.sleep(0.005)
 
 
-async def submit(workers: Workers, work: Any, seconds: float = 5, gone: Any = None) -> Any:
+async def submit(workers: Workers, work: Any, seconds: float = 30, gone: Any = None) -> Any:
     never = asyncio.get_running_loop().create_future()
     return await workers.run(work, Ticket(seconds), gone or never)
 
@@ -64,7 +64,7 @@ def test_work_is_done_in_a_thread_and_what_it_raises_is_raised(workers: Any) -> 
 def test_more_than_the_queue_holds_is_503_at_once(workers: Any) -> None:
     async def run() -> None:
         one = workers(queue=1)
-        running = asyncio.ensure_future(submit(one, patient, 1))
+        running = asyncio.ensure_future(submit(one, patient, 3))
         await until(lambda: one.running == 1)
         assert not one.full
         waiting = asyncio.ensure_future(submit(one, quick))
@@ -74,7 +74,7 @@ def test_more_than_the_queue_holds_is_503_at_once(workers: Any) -> None:
         with pytest.raises(RefusedError) as caught:
             await submit(one, quick)
         assert (caught.value.status, caught.value.reason) == (503, "queue_full")
-        assert time.perf_counter() - started < 0.1
+        assert time.perf_counter() - started < 0.8
         with pytest.raises(RefusedError, match="longer"):
             await running
         assert await waiting == "inference-0"
@@ -95,7 +95,7 @@ def test_what_takes_too_long_is_504_and_frees_its_thread(workers: Any) -> None:
             await submit(one, patient, 0.1)
         assert (caught.value.status, caught.value.reason) == (504, "timeout")
         assert await submit(one, quick) == "inference-0"
-        assert time.perf_counter() - started < 0.5
+        assert time.perf_counter() - started < 3
 
     asyncio.run(run())
 
@@ -119,7 +119,7 @@ def test_what_waited_too_long_is_503_and_never_begins(workers: Any) -> None:
 
     async def run() -> None:
         one = workers()
-        running = asyncio.ensure_future(submit(one, patient, 0.4))
+        running = asyncio.ensure_future(submit(one, patient, 3))
         await until(lambda: one.running == 1)
         with pytest.raises(RefusedError) as caught:
             await submit(one, begun.append, 0.05)
@@ -139,7 +139,7 @@ def test_a_client_that_leaves_takes_its_work_along(workers: Any, queued: bool) -
         one = workers()
         first = None
         if queued:
-            first = asyncio.ensure_future(submit(one, patient, 0.5))
+            first = asyncio.ensure_future(submit(one, patient, 3))
             await until(lambda: one.running == 1)
         gone = asyncio.get_running_loop().create_future()
         leaving = asyncio.ensure_future(submit(one, patient, 60, gone))
@@ -153,7 +153,7 @@ def test_a_client_that_leaves_takes_its_work_along(workers: Any, queued: bool) -
                 await first
         started = time.perf_counter()
         assert await submit(one, quick) == "inference-0"
-        assert time.perf_counter() - started < 0.5
+        assert time.perf_counter() - started < 3
 
     asyncio.run(run())
 
