@@ -59,7 +59,7 @@ def running(folder: Path) -> Iterator[Server]:
         user = next((u for u in pwd.getpwall() if u.pw_name == "postgres"), pwd.getpwnam("nobody"))
         os.chown(data, user.pw_uid, user.pw_gid)
         who |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    server = Server(free_port(), secrets.token_hex(8))
+    password = secrets.token_hex(8)
 
     def call(program: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -73,12 +73,13 @@ def running(folder: Path) -> Iterator[Server]:
         assert done.returncode == 0, f"{program}: {said}"
 
     secret = data.parent / f"{data.name}.secret"
-    secret.write_text(server.password)
+    secret.write_text(password)
     secret.chmod(0o644)
     cluster = str(data / "cluster")
     try:
         call("initdb", "-D", cluster, "-U", USER, "-A", "scram-sha-256", "--no-sync", "-E", "UTF8",
              "--no-locale", "--pwfile", str(secret))  # fmt: skip
+        server = Server(free_port(), password)  # the port only now, while nobody else has it
         options = (
             f"-p {server.port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off "
             "-c max_connections=60"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import optuna
 import pandas as pd
@@ -15,9 +16,11 @@ import sqlalchemy
 from mlflow import MlflowClient
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from histo_mlflow.tuning.shared import attributes
 
+Found = TypeVar("Found")
 STUDY = """\
 summary: generated patches, a tiny network
 recipe: demo
@@ -74,10 +77,39 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 200.0) -> None:
+def is_over(pid: int) -> bool:
+    """Whether a process has ended; nobody need have waited for it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(
+    condition: Callable[[], Found],
+    what: str,
+    seconds: float = 200.0,
+    *,
+    pid: int | None = None,
+    said: Callable[[], str] = str,
+) -> Found:
+    """Wait for what `condition` gives to be true.
+
+    Args:
+        what: is waited for, in a few words.
+        pid: of the process that is to bring it about; once that has ended nobody waits on.
+        said: gives what it said.
+
+    Returns:
+        What `condition` gave.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+    while True:
+        over = pid is not None and is_over(pid)  # before the look, which then is the last
+        if found := condition():
+            return found
+        assert not over, f"process {pid} ended without {what}: {said()}"
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}: {said()}"
         time.sleep(0.05)
 
 
@@ -127,17 +159,17 @@ def trials_in(folder: Path, url: str | None = None, name: str = "small") -> list
     """All trials, in the folder's `optuna.db` or at a URL; none while there is no such study."""
     if url is None and not (folder / "optuna.db").exists():
         return []
-    if url is not None and not _is_made(url):
-        return []
+    url = url or f"sqlite:///{folder}/optuna.db"
+    # alembic's own look raises what SQLAlchemy raises, Optuna wraps it.
     try:
-        storage = optuna.storages.RDBStorage(
-            url or f"sqlite:///{folder}/optuna.db", skip_table_creation=True
-        )
-    except StorageInternalError:  # no tables yet
+        if not _is_made(url):
+            return []
+        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
+    except (SQLAlchemyError, StorageInternalError):  # locked just now
         return []
     try:
         return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    except (KeyError, StorageInternalError):
+    except (KeyError, SQLAlchemyError, StorageInternalError):  # no such study yet, or locked
         return []
     finally:
         storage.engine.dispose()

@@ -57,6 +57,7 @@ def test_a_kill_between_the_store_and_the_note_leaves_one_run_and_one_model(lab,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("recipe", ["adamw", "sgd"])
 def test_many_kills_at_random_moments_leave_no_trace(lab, recipe):
     tally = trials.random_kills(lab, kills=30, seed=1, recipe=recipe)

@@ -27,6 +27,7 @@ def test_the_power_may_fail_within_a_checkpoint(lab, window):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("window", [MID_EPOCH, WITH_NEW_BEST])
 def test_any_operation_of_a_checkpoint_may_be_the_last(lab, window):
     tally = trials.sweep(lab, window)

@@ -27,12 +27,15 @@ class Ended:
     Attributes:
         code: exit status; negative is the signal that ended it.
         said: stdout and stderr.
-        seconds: from the signal to the end of the process; None where no signal was sent.
+        seconds: from the signal to the last word that it said, after which nothing is left to do
+            for it; None where no signal was sent.
+        dying: seconds from there to the end of the process: Python takes torch and MLflow apart.
     """
 
     code: int
     said: str
     seconds: float | None
+    dying: float
 
     @property
     def sentence(self) -> str:
@@ -54,9 +57,10 @@ class Started:
         done = self.zygote.ask({"wait": self.pid})
         self.waited = True
         moment = Path(f"{self.log}.moment")
-        seconds = done["ended"] - float(moment.read_text()) if moment.exists() else None
+        spoke = self.log.stat().st_mtime
+        seconds = spoke - float(moment.read_text()) if moment.exists() else None
         moment.unlink(missing_ok=True)
-        return Ended(done["status"], self.log.read_text(), seconds)
+        return Ended(done["status"], self.log.read_text(), seconds, done["ended"] - spoke)
 
     def said(self) -> str:
         return self.log.read_text()
@@ -92,6 +96,7 @@ class Zygote:
         moment=None,
         signals=(),
         hang=0.0,
+        gate=None,
         fill=None,
         poison=False,
         **more,
@@ -107,6 +112,7 @@ class Zygote:
             "moment": moment,
             "signals": [[int(number), pause] for number, pause in signals],
             "hang": hang,
+            "gate": gate and str(gate),
             "fill": fill and str(fill),
             "poison": poison,
             "blank": self.blank,

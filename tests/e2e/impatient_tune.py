@@ -19,8 +19,8 @@ from histo_mlflow.tuning import _pulse
 from histo_mlflow.tuning.shared import _sqlite
 from histo_mlflow.tuning.shared.queue import Queue
 
-Queue.__init__.__kwdefaults__.update(grace_seconds=8.0, beat_seconds=0.5)
-_pulse.SILENT_SECONDS, _pulse.BEAT_SECONDS = 3.0, 0.2
+Queue.__init__.__kwdefaults__.update(grace_seconds=15.0, beat_seconds=0.5)
+_pulse.SILENT_SECONDS, _pulse.BEAT_SECONDS = 5.0, 0.2
 
 if "STOP_IN_WRITE" in os.environ and __name__ != "__main__":
     number, _, mark = os.environ["STOP_IN_WRITE"].partition(" ")

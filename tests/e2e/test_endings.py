@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,8 @@ SMALL = (
     ),
 )
 """Three epochs of four steps."""
+DYING = 15
+"""Seconds that a process may take to be gone once it has said its last word and all is saved."""
 INT, TERM = [(signal.SIGINT, 0.0)], [(signal.SIGTERM, 0.0)]
 
 
@@ -101,6 +104,7 @@ def test_a_signal_saves_within_5_s_and_the_same_command_ends_as_if_nothing_had_b
     print(f"{moment}: {ended.seconds:.2f} s")
     assert ended.code == code, ended.said
     assert ended.seconds < 5
+    assert ended.dying < DYING
     assert ended.sentence == f"ended by {signals[0][0].name}"
     assert found(store_uri).ended == ("KILLED", "interrupted")
     training = moment.partition(":")[0] in ("step", "validation")
@@ -120,6 +124,7 @@ def test_a_signal_while_packing_ends_before_there_is_a_run(command, store_uri, t
     print(f"packing: {ended.seconds:.2f} s")
     assert (ended.code, ended.sentence) == (143, "ended by SIGTERM")
     assert ended.seconds < 5
+    assert ended.dying < DYING
     assert not list((tmp_path / "cache" / "packs").iterdir())
 
 
@@ -134,6 +139,7 @@ def test_a_step_that_does_not_end_is_left_half_way_and_the_checkpoint_before_it_
     print(f"hanging step: {ended.seconds:.2f} s")
     assert (ended.code, ended.sentence) == (143, "ended by SIGTERM")
     assert ended.seconds < 8
+    assert ended.dying < DYING
     assert "a step was left half-way: the last checkpoint stands" in ended.said
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("epoch-*"))
     assert names == ["epoch-0000-step-000000", "epoch-0001-step-000000"]
@@ -183,7 +189,7 @@ def test_a_second_ctrl_c_leaves_at_once(command, store_uri, tmp_path):
 
     print(f"second SIGINT: {ended.seconds:.2f} s")
     assert ended.code == 130
-    assert ended.seconds < 1
+    assert ended.seconds + ended.dying < 3  # with one Ctrl-C alone it is at least 3.5
     assert ended.sentence == "left at once; the last checkpoint stands"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["run_id"]
 
@@ -198,21 +204,31 @@ def test_a_signal_while_it_still_imports_ends_it_without_a_traceback(
 ):
     """Before it can handle a signal the system does; a shell reports 130 or 143 all the same."""
     program = Path(sys.executable).parent / "histo-mlflow"
-    for pause in (0.3, 0.8, 1.5, 2.5):
-        process = subprocess.Popen(
-            [program, "train", *SMALL, "--run_dir", "run", "--tracking_uri", store_uri],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    log = tmp_path / "log"
+    # Python starts for the first; the others are sent once torch is being imported.
+    for torch, pause in ((False, 0.3), (True, 0.0), (True, 0.7), (True, 1.7)):
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [program, "train", *SMALL, "--run_dir", "run", "--tracking_uri", store_uri],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+                stderr=stderr,
+            )
+        wait_for(lambda wanted=torch: not wanted or " torch." in log.read_text())
         time.sleep(pause)
-        started = time.monotonic()
+        sent = time.time()
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
-        print(f"import, {number.name} after {pause} s: {time.monotonic() - started:.2f} s")
+        process.wait(30)
+        gone = time.time()
+        said = log.read_text()
+        # The last word of one that could handle the signal; the others say none.
+        spoke = log.stat().st_mtime if process.returncode > 0 else gone
+        what = f"{number.name} {pause} s into {'torch' if torch else 'Python'}"
+        print(f"{what}: {spoke - sent:.2f} s, gone after {gone - sent:.2f} s")
         assert process.returncode in codes, said
-        assert time.monotonic() - started < 5
-        if pause > 0.5:
+        assert spoke - sent < 5
+        assert gone - spoke < DYING
+        if torch:
             assert "Traceback" not in said, said
 
 
@@ -283,12 +299,14 @@ def test_resuming_by_id_takes_the_runs_recipe_and_no_other(command, store_uri, f
 @pytest.mark.slow
 def test_of_two_processes_at_one_run_the_second_is_refused(start, command, store_uri, tmp_path):
     train = ("train", *SMALL, "--run_dir", "run", "--tracking_uri", store_uri)
-    first = start(*train, moment="upload:1", signals=[(0, 0.0)], hang=8.0)
+    gate = tmp_path / "gate"
+    first = start(*train, moment="upload:1", signals=[(0, 0.0)], gate=gate)
     wait_for(lambda: "run      " in first.said())
     second = command(*train)
 
     assert second.code == 1
     assert "another process is training or delivering run" in second.sentence
+    gate.touch()
     assert first.wait().code == 0, first.said()
 
 
@@ -304,14 +322,17 @@ def test_with_a_dead_server_an_interrupt_still_ends_in_10_s_and_says_how_to_sync
     command, start, server, found, tmp_path
 ):
     train = ("train", *SMALL, "--run_dir", "run", "--tracking_uri", server.uri)
-    running = start(*train, moment="step:6", signals=TERM, hang=1.0)
+    gate = tmp_path / "gate"
+    running = start(*train, moment="step:6", signals=TERM, gate=gate)
     wait_for(lambda: "epoch      1/3" in running.said())
     server.kill()
+    gate.touch()
     ended = running.wait()
 
     print(f"dead server: {ended.seconds:.2f} s")
     assert ended.code == 143, ended.said
     assert ended.seconds < 10
+    assert ended.dying < DYING
     assert "histo-mlflow runs sync run" in ended.said
     outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
     assert outcome["ending"] == "interrupted"
@@ -330,9 +351,11 @@ def test_a_training_whose_server_died_is_delivered_by_runs_sync_once(
     command, start, server, found, tmp_path, undisturbed
 ):
     train = ("train", *SMALL, "--run_dir", "run", "--tracking_uri", server.uri)
-    running = start(*train, moment="validation:2", signals=[(0, 0.0)], hang=2.0)
+    gate = tmp_path / "gate"
+    running = start(*train, moment="validation:2", signals=[(0, 0.0)], gate=gate)
     wait_for(lambda: "epoch      1/3" in running.said())
     server.kill()
+    gate.touch()
     ended = running.wait()
 
     assert ended.code == 1, ended.said

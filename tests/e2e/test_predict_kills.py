@@ -27,10 +27,11 @@ def images(tmp_path):
 
 @pytest.fixture
 def predict(start, model, images):
-    def begin(out, *more):
+    def begin(out, *more, **options):
         return start(
             *("predict", images, "--model", model, "--out", out, "--on-error", "skip"),
             *(*SMALL, *more),
+            **options,
         )
 
     return begin
@@ -38,16 +39,6 @@ def predict(start, model, images):
 
 def chunks(folder, out="p.parquet"):
     return len(list((folder / f".{out}.work").glob("chunk-*")))
-
-
-def kill_after(process, there, seconds=60):
-    """Kill a process once `there()`, or see it end by itself."""
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline, process.said()
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
 
 
 def assert_same_bytes(folder):
@@ -60,38 +51,38 @@ def assert_same_bytes(folder):
 
 def test_a_kill_and_a_sigterm_change_no_byte(predict, tmp_path):
     assert predict("whole.parquet").wait().code == 0
-    ended = kill_after(predict("p.parquet"), lambda: chunks(tmp_path) >= 3)
+    ended = predict("p.parquet", moment="chunk:4", signals=[(signal.SIGKILL, 0.0)]).wait()
     assert ended.code == -signal.SIGKILL
+    assert chunks(tmp_path) == 3
     assert not (tmp_path / "p.parquet").exists()
-    process = predict("p.parquet")
-    while chunks(tmp_path) < 9:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGTERM)
-    ended = process.wait()
+    ended = predict("p.parquet", moment="chunk:7", signals=[(signal.SIGTERM, 0.0)]).wait()
     assert ended.code == 143
-    assert "61 images are kept in" in ended.sentence
+    assert chunks(tmp_path) == 9
+    assert "36 of 61 images are kept in" in ended.sentence
     assert "give the same command again to go on" in ended.sentence
 
     ended = predict("p.parquet").wait()
 
     assert ended.code == 0, ended.said
-    assert "images are done already" in ended.said
+    assert "36 of 61 images are done already" in ended.said
     assert_same_bytes(tmp_path)
     assert len(pd.read_parquet(tmp_path / "p.parquet")) == 60
 
 
 @pytest.mark.slow
 def test_two_at_once_are_refused_plainly(predict, tmp_path):
-    first = predict("p.parquet")
-    while not (tmp_path / ".p.parquet.work" / "lock").exists():
-        time.sleep(0.002)
+    gate = tmp_path / "gate"
+    first = predict("p.parquet", moment="chunk:2", signals=[(0, 0.0)], gate=gate)
+    deadline = time.monotonic() + 60
+    while chunks(tmp_path) < 1:
+        assert time.monotonic() < deadline, first.said()
+        time.sleep(0.01)
 
     second = predict("p.parquet").wait()
 
-    if second.code == 0:  # the first was done by then
-        assert "is whole already" in second.said
-    else:
-        assert "another process is predicting into p.parquet" in second.sentence
+    assert second.code == 1, second.said
+    assert "another process is predicting into p.parquet" in second.sentence
+    gate.touch()
     assert first.wait().code == 0
 
 
@@ -105,7 +96,9 @@ def test_ten_kills_at_random_moments_change_no_byte(predict, tmp_path):
     for _ in range(60):
         moment = time.monotonic() + moments.uniform(0, seconds)
         process = predict("p.parquet", *(("--restart",) if kills == 0 else ()))
-        kills += kill_after(process, lambda at=moment: time.monotonic() > at).code == -9
+        time.sleep(max(0.0, moment - time.monotonic()))
+        os.kill(process.pid, signal.SIGKILL)
+        kills += process.wait().code == -signal.SIGKILL
         if kills == 10:
             break
         if (tmp_path / "p.parquet").exists():  # whole too soon: the same again

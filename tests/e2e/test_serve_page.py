@@ -143,6 +143,10 @@ def test_an_image_gets_its_class_its_bars_and_its_grad_cam(
         page.wait_for_function(
             "name => document.querySelector('#heat').alt.endsWith(name)", arg=name
         )
+        page.wait_for_function(
+            "() => !document.querySelector('#heat-none').hidden"
+            " || (heat.complete && heat.naturalWidth === 384)"
+        )
         if page.is_visible("#heat"):
             break
     size = page.evaluate("[...'wh'].map(c => heat[c == 'w' ? 'naturalWidth' : 'naturalHeight'])")

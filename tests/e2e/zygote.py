@@ -3,14 +3,14 @@
 Starting Python, torch and mlflow takes seconds, a fork none. A request is a line of JSON on stdin:
 
     {"arguments": [...], "cwd": "...", "environment": {...}, "log": "...", "moment": "step:3",
-     "signals": [[2, 0.0], [15, 0.2]], "hang": 0.0, "fill": null,
+     "signals": [[2, 0.0], [15, 0.2]], "hang": 0.0, "gate": null, "fill": null,
      "poison": false, "blank": false}
 
 and is answered with {"pid": ...}; {"wait": pid} with its exit code and when it ended. The child is
 a session of its own, runs `histo_mlflow.cli.main` and ends as any process does. At the `moment` it
-notes the time in `<log>.moment`, then sends itself the signals, each after its pause; or it writes
-into the file `fill` until the disk is full, or `poison`s the loss of that step. Where pictures are
-to be `blank`, a few bytes are written where each would be.
+waits until there is a file `gate`, notes the time in `<log>.moment`, then sends itself the signals,
+each after its pause; or it writes into the file `fill` until the disk is full, or `poison`s the
+loss of that step. Where pictures are to be `blank`, a few bytes are written where each would be.
 """
 
 import json
@@ -47,6 +47,7 @@ def targets():
     from mlflow.models import Model
 
     from histo_mlflow.data import _packing
+    from histo_mlflow.inference.chunks import Work
     from histo_mlflow.jobs import beginning, illustrate, opening, outcome, train
     from histo_mlflow.training import loop
 
@@ -64,6 +65,7 @@ def targets():
         "drawing": (illustrate, "draw_images"),
         "upload": (MlflowClient, "log_artifacts"),
         "model": (Model, "log"),
+        "chunk": (Work, "write"),
     }
 
 
@@ -108,23 +110,45 @@ def send(request):
     if request["fill"]:
         fill(request["fill"])
         return
+    while request["gate"] and not Path(request["gate"]).exists():
+        time.sleep(0.01)
     Path(f"{request['log']}.moment").write_text(repr(time.time()))
     (first, _), *more = request["signals"]
+    sent = threading.Event()
 
     def rest():
+        sent.wait()
         for number, pause in more:
             time.sleep(pause)
             os.kill(os.getpid(), number)
 
     if more:
         threading.Thread(target=rest, daemon=True).start()
-    os.kill(os.getpid(), first)
+    try:
+        os.kill(os.getpid(), first)  # what it raises comes from here
+    finally:
+        sent.set()
     time.sleep(request.get("hang", 0.0))
+
+
+def fork():
+    """`os.fork`, which gives the parent its answer when the child has a session of its own.
+
+    Before that, a signal to the child's group would find none.
+    """
+    ours, theirs = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.setsid()
+        os.close(ours)
+    os.close(theirs)
+    if pid != 0:
+        os.read(ours, 1)  # returns once the child has closed its end
+        os.close(ours)
+    return pid
 
 
 def become(request):
     """What the child does; it leaves through the end of the script, as a real process does."""
-    os.setsid()
     os.chdir(request["cwd"])
     os.environ.update(request["environment"])
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -157,7 +181,7 @@ if __name__ == "__main__":
             _, status = os.waitpid(asked["wait"], 0)
             answer({"status": os.waitstatus_to_exitcode(status), "ended": time.time()})
             continue
-        if (pid := os.fork()) == 0:
+        if (pid := fork()) == 0:
             child = asked
             break
         answer({"pid": pid})

@@ -1,9 +1,13 @@
 """Storages of every kind, each made once."""
 
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import optuna
+import psutil
 import pytest
 
 import postgres
@@ -26,9 +30,27 @@ def grpc_url(sqlite_url: str) -> Iterator[str]:
         target=queue_workers.serve, args=(sqlite_url, port), daemon=True
     )
     server.start()
-    yield f"grpc://127.0.0.1:{port}"
-    server.kill()
-    server.join()
+    # `server` itself ends nothing once the fork server was killed, as a test of teams does it.
+    itself = psutil.Process(server.pid)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert server.is_alive(), f"the gRPC proxy ended with exit code {server.exitcode}"
+            assert time.monotonic() < deadline, f"no gRPC proxy at port {port} after 60 s"
+            time.sleep(0.05)
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            itself.kill()
+        server.join()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:  # refused until there is somebody
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.shared.queue import Lease, Queue, Worker
 from queue_workers import CONTEXT, value_of
 
-SLOTS, WORKERS, KILLS = 30, 4, 5
+SLOTS, WORKERS, KILLS = 60, 4, 5
 PATIENCE_SECONDS = 100.0
 
 
@@ -84,7 +84,7 @@ def test_each_slot_ends_once_though_workers_are_killed(kind, request, tmp_path):
             kills, ended_at_kill = kills + 1, ended
         dead |= crew.replace_dead()
         reaped += queue.reap(dead=dead, retries=KILLS)
-        # Thirty short trials are over in a second or two where cores are free.
+        # Sixty short trials are over in some seconds where cores are free.
         time.sleep(0.02 if kills < KILLS else 0.25)
     for process in crew.processes.values():
         process.join(30)
