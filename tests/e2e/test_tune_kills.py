@@ -284,7 +284,7 @@ def test_a_worker_that_hangs_with_the_storage_locked_ends_neither_study_nor_othe
     mark = tmp_path / "stopped"
     study = write_study(tmp_path, trials=3, epochs=8, retries=5)
     process = impatient(study, STOP_IN_WRITE=f"{number} {mark}")
-    ended, said = process.wait(200), (tmp_path / "log").read_text()
+    ended, said = process.wait(400), (tmp_path / "log").read_text()
 
     assert ended == 0, said
     assert not psutil.pid_exists(int(mark.read_text()))
@@ -336,6 +336,6 @@ def test_of_two_machines_on_postgresql_the_one_that_is_left_ends_the_study_of_bo
     assert f"trial {taken.number} will be taken up again" in said
     assert postgres_server.password not in said + (tmp_path / "lost" / "log").read_text()
     told = read(tmp_path / "stays", store_uri, inside)
-    assert_whole(told, budget)
+    assert_whole(told, budget, at_once=True)
     assert told.trials[taken.number].user_attrs[attributes.LIVES_LOST] == 1
     assert set(told.endings()) <= {"complete", "pruned"}
