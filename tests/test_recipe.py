@@ -179,6 +179,43 @@ def test_a_mistake_in_a_file_is_told_once_with_its_line(tmp_path):
     )
 
 
+def test_fields_that_disagree_stand_in_no_one_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("summary: s\npixels:\n  fit: crop\n", encoding="utf-8")
+
+    with pytest.raises(
+        RecipeError, match=r"crop_px belongs to .*give both or neither; fold=2 needs"
+    ):
+        recipe.load(str(path), {"fold": "2"})
+    with pytest.raises(RecipeError) as told:
+        recipe.load(str(path), {"fold": "2"})
+    assert "line" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "of_file", ["? [a]: 1\ndata: {source: no}", "data: {? [a] : 1, source: no}"]
+)
+def test_a_key_that_is_no_text_hides_no_other_mistake(of_file, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"{of_file}\ntraining: {{epochs: 0}}\n", encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=r"has a key in line . that is no text") as told:
+        recipe.load(str(path))
+
+    assert "source should be 'ham10000'" in str(told.value)
+    assert "epochs should be greater than or equal to 1, got 0 (line" in str(told.value)
+
+
+@pytest.mark.parametrize("epochs", ["010", "x", "2\n  epochs: 3", "*ten"])
+def test_an_override_replaces_what_is_wrong_in_the_file(epochs, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"summary: &ten s\ntraining:\n  epochs: {epochs}\n", encoding="utf-8")
+
+    assert recipe.load(str(path), {"epochs": "7"}).training.epochs == 7
+    with pytest.raises(RecipeError, match="epochs "):
+        recipe.load(str(path), {"seed": "7"})
+
+
 def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path):
     large, binary = tmp_path / "large.yaml", tmp_path / "binary.yaml"
     large.write_text("# " + "x" * (256 * 1024), encoding="utf-8")

@@ -85,7 +85,7 @@ def _validated(
         key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()
     }
     content = content or Read()
-    problems = [of_file(mistake, content) for mistake in content.mistakes]
+    problems = []
     given = set()
     for name, value in overrides.items():
         if name not in home:
@@ -95,8 +95,11 @@ def _validated(
         if isinstance(section, dict):
             section[name] = value
             given.add((home[name], name))
-    # What the file could not say is told already; what stands in its place says nothing.
-    told = {mistake.path for mistake in content.mistakes} - given
+    # What an override replaces may be as it likes.
+    mistakes = [one for one in content.mistakes if one.path[:2] not in given]
+    problems += [of_file(mistake, content) for mistake in mistakes]
+    # Of a value that was misread nothing more can be said; of the rest of a section it can.
+    misread = {one.path for one in mistakes if not isinstance(_at(raw, one.path), Mapping)}
     recipe = None
     try:
         recipe = Recipe.model_validate(merged)
@@ -104,10 +107,17 @@ def _validated(
         known = [*home, *sections(), "name", "summary"]
         for detail in error.errors():
             place = detail["loc"]
-            if not any(place[: len(path)] == path for path in told):
-                line = None if place[:2] in given else content.line(place)
+            if not any(place[: len(path)] == path for path in misread):
+                # What fields have against each other stands in no one line.
+                line = None if not place or place[:2] in given else content.line(place)
                 problems.append(sentence(detail, known, line))
     return (None if problems else recipe), problems
+
+
+def _at(raw: Any, path: tuple[str | int, ...]) -> Any:
+    for part in path:
+        raw = raw.get(part) if isinstance(raw, Mapping) else None
+    return raw
 
 
 def _find(name_or_path: str) -> Path:
