@@ -135,6 +135,30 @@ def test_reports_that_are_no_numbers_are_no_worth():
     assert shown(*trials) == [0.5, 0.4, 0.4]
 
 
+@pytest.mark.parametrize(
+    ("direction", "reported", "bound"), [(HIGHER, -5000.0, 0.1), (LOWER, 5000.0, 1.3)]
+)
+def test_an_outlier_lies_no_further_off_than_complete_trials_lie_apart(direction, reported, bound):
+    outlier, lost = ended(reports=(reported,)), ended(named="diverged")
+    trials = complete(0.9), complete(0.5), outlier, lost
+
+    assert shown(*trials, direction=direction) == [0.9, 0.5, *[pytest.approx(bound)] * 2]
+    assert shown(complete(0.9), outlier, lost, direction=direction) == [0.9, reported, reported]
+
+
+def test_the_gaussian_process_tells_good_losses_apart_beside_those_of_thousands():
+    def end(study, trial, lr, decay):
+        if lr > -1.5:
+            trial.report(5000.0, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, 0.3 + 0.1 * (lr + 2.5) ** 2 + 0.1 * (decay + 3) ** 2)
+
+    late = searched(SPECS["gp"], "minimize", 30, end)[20:]
+
+    assert sum((lr + 2.5) ** 2 + (decay + 3) ** 2 for lr, decay in late) / len(late) < 0.1
+
+
 def test_while_nothing_is_known_trials_stay_as_they_are():
     pruned, failed = TrialState.PRUNED, TrialState.FAIL
 

@@ -118,9 +118,11 @@ def with_values(
 ) -> list[FrozenTrial]:
     """The trials as they are, but for those that were ended early: complete, with a value.
 
-    What a pruner ended is worth its last report, or over folds the mean of its reports. What ran
-    out of memory, diverged or never reported is worth as little as the worst trial of known worth,
-    whatever it had reported; while none is known it stays as it is.
+    What a pruner ended is worth its last report, or over folds the mean of its reports, but lies
+    no further below the complete trials than these lie apart: beside a loss of thousands a Gaussian
+    process could not tell the good ones from each other. What ran out of memory, diverged or never
+    reported is worth as little as the worst trial of known worth, whatever it had reported; while
+    none is known it stays as it is.
 
     Args:
         trials: not changed.
@@ -128,6 +130,13 @@ def with_values(
         reports: what a trial reports once in.
     """
     worths = [_worth(trial, reports) for trial in trials]
+    complete = [
+        worth
+        for trial, worth in zip(trials, worths, strict=True)
+        if trial.state == TrialState.COMPLETE and worth is not None
+    ]
+    low, high = _bounds(complete, direction)
+    worths = [None if worth is None else min(max(worth, low), high) for worth in worths]
     known = [worth for worth in worths if worth is not None]
     if not known:
         return list(trials)
@@ -139,6 +148,16 @@ def with_values(
         else trial
         for trial, worth in zip(trials, worths, strict=True)
     ]
+
+
+def _bounds(complete: Sequence[float], direction: StudyDirection) -> tuple[float, float]:
+    """Between which a worth lies; boundless on the good side, or while complete ones are alike."""
+    span = max(complete) - min(complete) if complete else 0.0
+    if span == 0:
+        return -math.inf, math.inf
+    if direction == StudyDirection.MAXIMIZE:
+        return min(complete) - span, math.inf
+    return -math.inf, max(complete) + span
 
 
 def _worth(trial: FrozenTrial, reports: Reports) -> float | None:
