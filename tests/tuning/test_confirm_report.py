@@ -340,7 +340,7 @@ def test_an_interval_by_group_of_other_replicates_than_the_gain_is_left_out_and_
     (_, row) = [line for line in render(found).splitlines() if line.startswith("trial 7 *")]
     assert row.split()[-3:] == ["-", "100", "2"]
     assert len(told) == 1
-    assert "of trial 7 (predictions of 1 of 3 replicates could be read)" in told[0]
+    assert "of trial 7 (its predictions and default's could be read in 1 of 3 repl" in told[0]
     assert "where the files of their runs are" in told[0]
 
 
@@ -349,7 +349,12 @@ def test_predictions_of_the_default_that_are_missing_leave_out_every_interval_by
     (told,) = [note for note in found.notes if "by group" in note]
 
     assert [one.by_group for one in found.confirmed] == [None] * 3
-    assert "trial 7 (predictions of 2 of 3 replicates could be read), trial 31 (" in told
+    whose = "(its predictions and default's could be read in {} of 3 replicates)"
+    assert f"of trial 7 {whose.format(2)}, trial 31 {whose.format(2)}: of fewer" in told
+
+    nowhere = concluded(AUCS, tables=without(*((2, index) for index in range(3))))
+    (told,) = [note for note in nowhere.notes if "by group" in note]
+    assert f"of trial 7 {whose.format(0)}, trial 31 {whose.format(0)}: of fewer" in told
 
 
 def test_an_interval_by_group_of_what_cannot_win_is_of_the_pairs_of_its_gain():

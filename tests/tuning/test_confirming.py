@@ -118,17 +118,17 @@ def test_a_search_on_as_few_images_as_the_replicates_needs_no_note(prepared, con
     assert not sizes_told(confirmed(prepared, definition=study_of(tmp_path, folds=2)))
 
 
-@pytest.mark.parametrize(
-    ("source", "said"), [("synthetic", "synthetic"), ("placeholder", "placeholders")]
-)
-def test_a_winner_of_labels_that_are_not_real_is_not_to_be_promoted(
-    source, said, prepared, confirmed
+@pytest.mark.parametrize("source", ["synthetic", "placeholder"])
+def test_a_winner_of_labels_that_are_not_real_is_promoted_in_tutorials_alone(
+    source, prepared, confirmed
 ):
-    last = confirmed(labelled(prepared, source)).text().splitlines()[-1]
+    found = confirmed(labelled(prepared, source))
+    last, command = found.text().splitlines()[-1].split("; as in a tutorial: ")
 
-    assert last == (
-        f"it cannot be promoted as it is: its labels are {said} and prove nothing about patients"
-    )
+    assert last == f"promote refuses it: the labels are {source}"
+    assert command.startswith("histo-mlflow promote ")
+    assert command.endswith(" --allow-synthetic")
+    assert found.to_dict()["unfit"] == [f"the labels are {source}"]
 
 
 def test_a_winner_of_a_split_with_look_alikes_is_not_to_be_promoted(
@@ -138,7 +138,7 @@ def test_a_winner_of_a_split_with_look_alikes_is_not_to_be_promoted(
     monkeypatch.setattr(confirming, "develop", lambda _: own)
 
     assert confirmed(prepared).text().splitlines()[-1] == (
-        "it cannot be promoted as it is: 3 images look like others on the other side of the split"
+        "promote refuses it: 3 images look like others on the other side of the split"
     )
 
 

@@ -17,6 +17,7 @@ from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning import tune as module
 from histo_mlflow.tuning.report.summary import summary
+from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.study.study_file import Confirm, load_study
 
 QUIET = Talk(quiet=True)
@@ -162,3 +163,14 @@ def test_a_study_whose_wall_time_is_used_up_says_so_instead_of_the_same_command(
     told = found.to_dict()
     assert (told["go_on"], told["trials_left"]) == (go_on, waiting + running)
     assert told["wall_time_used_up"] is (seconds == 60.0)
+
+
+def test_of_a_study_without_a_complete_trial_only_those_that_ended_are_counted():
+    failed = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL, user_attrs={attributes.CAUSE: "no stage layer9"}
+    )
+    waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
+
+    assert module._none_complete("s", [failed, failed, waiting]).startswith(
+        "none of the 2 trials of the study s is complete; the first that failed: no stage layer9."
+    )

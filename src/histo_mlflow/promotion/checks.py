@@ -64,30 +64,54 @@ def of_model(one: ModelFacts, champion: ModelFacts | None) -> list[Check]:
     return [*checks, Check("new", is_new, new)]
 
 
-def of_training(one: ModelFacts) -> list[Check]:
-    """Real labels, a sound split, known code, results that are its own, a calibration."""
-    real = one.label_source is not None and one.label_source not in UNREAL
-    labels = f"labels come from the {one.label_source}" if real else (
-        "where the labels come from is not known" if one.label_source is None
-        else f"the labels are {one.label_source}"
+def of_data(
+    *,
+    label_source: str | None,
+    split_kind: str | None,
+    leaking: bool | None,
+    crossing: int | None,
+    promotable: bool | None = None,
+) -> list[Check]:
+    """Real labels, a split that does not leak, no look-alikes on two sides of it.
+
+    Args:
+        label_source: where the labels come from; None, here and below: not known.
+        split_kind: such as "group".
+        leaking: whether the split does.
+        crossing: how many images look like others on the other side of the split.
+        promotable: the run's own tag.
+    """
+    real = label_source is not None and label_source not in UNREAL
+    labels = f"labels come from the {label_source}" if real else (
+        "where the labels come from is not known" if label_source is None
+        else f"the labels are {label_source}"
     )  # fmt: skip
-    sound = one.leaking is False
-    kind = one.split_kind or "unknown"
-    if one.leaking is None:
+    sound = leaking is False
+    kind = split_kind or "unknown"
+    if leaking is None:
         split = "how the data was split is not known"
     elif sound:
         split = f"split by {kind}: no group on two sides"
     else:
         split = f"the split (by {kind}) leaks: images of one group lie on both sides"
-    alike = one.crossing == 0 and not (sound and real and one.promotable is False)
-    if one.crossing is None:
-        crossing = "whether look-alikes cross the split was not looked at"
-    elif one.crossing:
-        crossing = f"{one.crossing:,} images look like others on the other side of the split"
+    alike = crossing == 0 and not (sound and real and promotable is False)
+    if crossing is None:
+        across = "whether look-alikes cross the split was not looked at"
+    elif crossing:
+        across = f"{crossing:,} images look like others on the other side of the split"
     elif alike:
-        crossing = "no look-alikes cross the split"
+        across = "no look-alikes cross the split"
     else:
-        crossing = "the run is tagged as not promotable (histo.promotable)"
+        across = "the run is tagged as not promotable (histo.promotable)"
+    return [
+        Check("labels", real, labels),
+        Check("split", sound, split),
+        Check("look-alikes", alike, across),
+    ]
+
+
+def of_training(one: ModelFacts) -> list[Check]:
+    """Real labels, a sound split, known code, results that are its own, a calibration."""
     results = one.results_problem is None
     read = f"{one.test_rows:,} held-out predictions"
     calibrated = "has a temperature" if one.calibrated else "the model has no calibration"
@@ -97,9 +121,13 @@ def of_training(one: ModelFacts) -> list[Check]:
             "to be calibrated on"
         )
     checks = [
-        Check("labels", real, labels),
-        Check("split", sound, split),
-        Check("look-alikes", alike, crossing),
+        *of_data(
+            label_source=one.label_source,
+            split_kind=one.split_kind,
+            leaking=one.leaking,
+            crossing=one.crossing,
+            promotable=one.promotable,
+        ),
         _code(one),
         Check("results", results, one.results_problem or read),
     ]

@@ -23,7 +23,8 @@ from histo_mlflow.jobs.prepare import Prepared
 from histo_mlflow.jobs.ready import Ready
 from histo_mlflow.jobs.train import TrainResult
 from histo_mlflow.jobs.trainable import parameters_of
-from histo_mlflow.promotion.checks import UNREAL
+from histo_mlflow.promotion.checks import Check, of_data
+from histo_mlflow.promotion.gate import OVERRIDES
 from histo_mlflow.recipe import Recipe
 from histo_mlflow.tuning.confirm import confirmation as plans
 from histo_mlflow.tuning.confirm.conclude import conclude
@@ -55,14 +56,14 @@ class Confirmed:
         recipe: the winner's, as a file; None without a winner.
         winner: its ordinary training, judged on the test split; None without a winner.
         model_name: that it may be promoted under.
-        unfit: why `promote` refuses it, of what is known by now; empty where nothing is against it.
+        unfit: what `promote` refuses it for, as far as it is known by now.
     """
 
     judgement: Confirmation
     recipe: Path | None
     winner: TrainResult | None
     model_name: str = field(repr=False, default="")
-    unfit: tuple[str, ...] = ()
+    unfit: tuple[Check, ...] = ()
 
     def text(self) -> str:
         """What a terminal is shown."""
@@ -79,9 +80,12 @@ class Confirmed:
 
     def _promotion(self, run_id: str) -> str:
         """How the winner is promoted, and what speaks against it."""
-        if self.unfit:
-            return f"it cannot be promoted as it is: {'; '.join(self.unfit)}"
         command = f"histo-mlflow promote {run_id} --name {self.model_name}"
+        if self.unfit:
+            refused = f"promote refuses it: {'; '.join(check.told for check in self.unfit)}"
+            tutorial = all(OVERRIDES[one.name] == "--allow-synthetic" for one in self.unfit)
+            way = f"; as in a tutorial: {command} --allow-synthetic"
+            return refused + way if tutorial else refused
         gain = None if self.judgement.winner is None else self.judgement.winner.gain
         if gain is None:
             return f"promote it (the recipe itself: the search found nothing better): {command}"
@@ -95,6 +99,7 @@ class Confirmed:
             **self.judgement.to_dict(),
             "recipe": None if self.recipe is None else str(self.recipe),
             "winner_run": None if self.winner is None else self.winner.to_dict(),
+            "unfit": [check.told for check in self.unfit],
         }
 
 
@@ -203,19 +208,15 @@ def _search_images(definition: Definition, prepared: Prepared) -> int:
     return round(mean(len(develop_fold(prepared, one).train) for one in divisions))
 
 
-def _unfit(development: Development) -> tuple[str, ...]:
-    """Why nothing that is trained on these images is promoted; empty where it can be."""
-    found = []
-    if (source := development.label_source) in UNREAL:
-        labels = "placeholders" if source == "placeholder" else source
-        found.append(f"its labels are {labels} and prove nothing about patients")
-    if development.leaking:
-        found.append(f"the split (by {development.split_kind}) leaks")
-    elif development.crossing:
-        found.append(
-            f"{development.crossing:,} images look like others on the other side of the split"
-        )
-    return tuple(found)
+def _unfit(development: Development) -> tuple[Check, ...]:
+    """What `promote` has against all that is trained on these images."""
+    checks = of_data(
+        label_source=development.label_source,
+        split_kind=development.split_kind,
+        leaking=development.leaking,
+        crossing=development.crossing,
+    )
+    return tuple(check for check in checks if not check.passed)
 
 
 def _outcomes(

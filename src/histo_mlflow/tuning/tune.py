@@ -243,9 +243,10 @@ def _worked(
 
 
 def _none_complete(title: str, trials: Sequence[FrozenTrial]) -> str:
+    ended = sum(trial.state.is_finished() for trial in trials)
     causes = [trial.user_attrs[name.CAUSE] for trial in trials if name.CAUSE in trial.user_attrs]
     why = f"; the first that failed: {causes[0]}" if causes else ""
     return (
-        f"none of the {len(trials)} trials of the study {title} is complete{why}. Correct the "
+        f"none of the {ended} trials of the study {title} is complete{why}. Correct the "
         "study file and give the new study another --name"
     )

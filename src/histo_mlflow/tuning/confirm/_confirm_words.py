@@ -102,6 +102,7 @@ def notes(
     group_kind: str,
     groups: int | None,
     lacking: Mapping[str, tuple[int, int]],
+    predicted: bool,
     trained: int,
     search_images: int | None,
 ) -> tuple[str, ...]:
@@ -111,7 +112,9 @@ def notes(
         facts: of the confirmation.
         group_kind: such as "lesion".
         groups: that the judged images are of; None where no recipe has an interval by group.
-        lacking: recipe without one -> how many of its pairs have predictions, and how many it has.
+        lacking: recipe without one -> in how many of its pairs both have predictions, and how many
+            pairs it has.
+        predicted: whether there are any predictions.
         trained: images that a replicate was trained on, at least.
         search_images: that a trial of the search was trained on, on average over its folds; None
             where that is not known.
@@ -121,7 +124,7 @@ def notes(
         f"intervals over replicates ({100 * LEVEL:.0f} %): other seeds and folds of these images, "
         "corrected for training sets that overlap (Nadeau and Bengio 2003); one data set cannot "
         "tell how another would differ",
-        *_of_groups(group_kind, groups, lacking),
+        *_of_groups(group_kind, groups, lacking, facts.names[facts.reference], predicted),
         *_of_selection(facts),
         *_of_size(trained, search_images),
         *_of_few(len(facts.common)),
@@ -155,14 +158,19 @@ def _what_is_missing(facts: Facts) -> list[str]:
 
 
 def _of_groups(
-    group_kind: str, groups: int | None, lacking: Mapping[str, tuple[int, int]]
+    group_kind: str,
+    groups: int | None,
+    lacking: Mapping[str, tuple[int, int]],
+    default: str,
+    predicted: bool,
 ) -> list[str]:
-    if groups is None and not any(had for had, _ in lacking.values()):
+    if not predicted:
         return ["no predictions of the replicates, so no intervals by group"]
     told = []
     if lacking:
         whose = ", ".join(
-            f"{name} (predictions of {had} of {count(pairs, 'replicate')} could be read)"
+            f"{name} (its predictions and {default}'s could be read in {had} of "
+            f"{count(pairs, 'replicate')})"
             for name, (had, pairs) in lacking.items()
         )
         told.append(

@@ -118,7 +118,15 @@ def conclude(
         default_within=within,
         reason=reason(facts),
         verdict=verdict(facts),
-        notes=notes(facts, group_kind, n_groups, lacking, trained, search_images),
+        notes=notes(
+            facts,
+            group_kind=group_kind,
+            groups=n_groups,
+            lacking=lacking,
+            predicted=any(tables),
+            trained=trained,
+            search_images=search_images,
+        ),
         overlap=overlap,
     )
 
