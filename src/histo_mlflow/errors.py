@@ -120,5 +120,5 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports: 130 for SIGINT, 143 for SIGTERM."""
+        """What a shell reports: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signal_number

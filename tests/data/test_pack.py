@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -228,6 +229,17 @@ def test_a_bar_is_shown_on_stderr_when_wanted(images, tmp_path, capsys):
 
     assert "packing: 100%" in shown.err
     assert shown.out == ""
+
+
+def test_what_a_terminal_sends_to_all_processes_is_left_to_the_parent_of_the_workers():
+    """Else those that it ends would fail the pack before the parent can say that it is ending."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        _packing._begin_worker()
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_workers_load_neither_torch_nor_pandas():

@@ -99,6 +99,8 @@ class Zygote:
         gate=None,
         fill=None,
         poison=False,
+        terminal=None,
+        nohup=False,
         **more,
     ):
         """Start `histo-mlflow ...` in a folder; see `zygote.py`. `more` are of the environment."""
@@ -115,6 +117,8 @@ class Zygote:
             "gate": gate and str(gate),
             "fill": fill and str(fill),
             "poison": poison,
+            "terminal": terminal,
+            "nohup": nohup,
             "blank": self.blank,
         }
         return Started(self, self.ask(request)["pid"], log)

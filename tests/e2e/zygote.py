@@ -4,17 +4,20 @@ Starting Python, torch and mlflow takes seconds, a fork none. A request is a lin
 
     {"arguments": [...], "cwd": "...", "environment": {...}, "log": "...", "moment": "step:3",
      "signals": [[2, 0.0], [15, 0.2]], "hang": 0.0, "gate": null, "fill": null,
-     "poison": false, "blank": false}
+     "poison": false, "blank": false, "terminal": null, "nohup": false}
 
 and is answered with {"pid": ...}; {"wait": pid} with its exit code and when it ended. The child is
-a session of its own, runs `histo_mlflow.cli.main` and ends as any process does. At the `moment` it
-waits until there is a file `gate`, notes the time in `<log>.moment`, then sends itself the signals,
-each after its pause; or it writes into the file `fill` until the disk is full, or `poison`s the
-loss of that step. Where pictures are to be `blank`, a few bytes are written where each would be.
+a session of its own, on the pseudo-terminal `terminal` if that is given, under `nohup` or not; it
+runs `histo_mlflow.cli.main` and ends as any process does. At the `moment` it makes a file
+`<gate>.there`, waits until there is a file `gate`, notes the time in `<log>.moment`, then sends
+itself the signals, each after its pause; or it writes into the file `fill` until the disk is full,
+or `poison`s the loss of that step. Where pictures are to be `blank`, a few bytes are written where
+each would be.
 """
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -110,8 +113,10 @@ def send(request):
     if request["fill"]:
         fill(request["fill"])
         return
-    while request["gate"] and not Path(request["gate"]).exists():
-        time.sleep(0.01)
+    if gate := request["gate"]:
+        Path(f"{gate}.there").touch()
+        while not Path(gate).exists():
+            time.sleep(0.01)
     Path(f"{request['log']}.moment").write_text(repr(time.time()))
     (first, _), *more = request["signals"]
     sent = threading.Event()
@@ -152,8 +157,16 @@ def become(request):
     os.chdir(request["cwd"])
     os.environ.update(request["environment"])
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    outputs = log
+    if request["terminal"]:
+        # The first that a leader of a session opens is the one whose end it is told of.
+        terminal = os.open(request["terminal"], os.O_RDWR)
+        os.dup2(terminal, 0)
+        outputs = log if request["nohup"] else terminal
+    if request["nohup"]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.dup2(outputs, 1)
+    os.dup2(outputs, 2)
     if request["blank"]:
         from matplotlib.figure import Figure
 

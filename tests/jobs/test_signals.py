@@ -21,7 +21,11 @@ def send(number):
 
 @pytest.mark.parametrize(
     ("number", "code", "sentence"),
-    [(signal.SIGINT, 130, "ended by SIGINT"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+    [
+        (signal.SIGINT, 130, "ended by SIGINT"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
 )
 def test_a_signal_raises_with_the_exit_code_of_a_shell(number, code, sentence):
     with pytest.raises(Interrupted) as caught, ending_by_signal():
@@ -29,6 +33,19 @@ def test_a_signal_raises_with_the_exit_code_of_a_shell(number, code, sentence):
 
     assert (caught.value.exit_code, str(caught.value)) == (code, sentence)
     assert isinstance(caught.value, KeyboardInterrupt)  # which no `except Exception` swallows
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, print], ids=["ignored", "handled"])
+def test_a_hangup_that_is_ignored_or_handled_stays_so(handler):
+    """`nohup` has it ignored, so that the job goes on without its terminal."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with ending_by_signal():
+            assert signal.getsignal(signal.SIGHUP) is handler
+            send(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_is_whole_is_done_first():
@@ -109,7 +126,7 @@ def test_another_reason_replaces_the_name_of_the_signal():
 
 
 def test_the_handlers_of_before_come_back():
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     with ending_by_signal():
         assert [signal.getsignal(number) for number in numbers] != before
@@ -170,6 +187,8 @@ with ending_by_signal() as ending:
         ("SIGTERM", "SIGINT", 130, ""),
         ("SIGINT", "SIGTERM", 0, "saved\n"),  # what `mlflow run` sends its child after a Ctrl-C
         ("SIGTERM", "SIGTERM", 0, "saved\n"),
+        ("SIGHUP", "SIGHUP", 0, "saved\n"),  # of the terminal and of its shell
+        ("SIGHUP", "SIGINT", 130, ""),
     ],
 )
 def test_only_a_sigint_after_the_first_signal_leaves_at_once(first, second, code, said):
@@ -178,6 +197,24 @@ def test_only_a_sigint_after_the_first_signal_leaves_at_once(first, second, code
     )
 
     assert (done.returncode, done.stdout) == (code, said), done.stderr
+
+
+def test_a_second_sigint_leaves_at_once_although_nobody_reads_that():
+    """As in `histo-mlflow train 2>&1 | tee log`: the first Ctrl-C ends `tee`."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, "SIGINT", "SIGINT"],
+            stdout=subprocess.PIPE,
+            stderr=write,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(write)
+
+    assert (done.returncode, done.stdout) == (130, "")
 
 
 def test_a_job_within_a_job_shares_its_signals():

@@ -102,8 +102,10 @@ def _in_processes(
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it: a killed parent cannot stop its pool."""
+    """Leave what a terminal sends to the parent, and do not outlive it, which may be killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

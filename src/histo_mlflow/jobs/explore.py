@@ -102,7 +102,7 @@ def explore(
     Raises:
         HistoMlflowError: what is wrong with the recipe, the data, the model, the store or the
             folder.
-        Interrupted: SIGINT or SIGTERM; the run is closed as KILLED.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; the run is closed as KILLED.
     """
     talk, started = talk or Talk(), perf_counter()
     folder = out or Path("explore") / recipe.name

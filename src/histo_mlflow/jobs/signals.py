@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a job as an exception that saves and closes the run properly."""
+"""SIGINT, SIGTERM and SIGHUP end a job as an exception that saves and closes the run properly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from histo_mlflow.errors import Interrupted
@@ -59,12 +59,14 @@ class Ending:
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """The handler: the first signal ends the job, a SIGINT after that leaves at once.
 
-        A SIGTERM after the first signal says nothing new: `mlflow run` sends one to its child when
-        Ctrl-C, which the terminal gave to both, has reached it.
+        Any other after the first says nothing new: `mlflow run` sends its child a SIGTERM when
+        Ctrl-C, which the terminal gave to both, has reached it, and a terminal that closes sends a
+        SIGHUP, as does its shell.
         """
         if self._ended:
             if number == signal.SIGINT:
-                os.write(2, b"histo-mlflow: left at once; the last checkpoint stands\n")
+                with suppress(OSError):  # who reads it may be gone, as `| tee` after a Ctrl-C
+                    os.write(2, b"histo-mlflow: left at once; the last checkpoint stands\n")
                 os._exit(128 + signal.SIGINT)
             return
         self._ended = True
@@ -87,10 +89,12 @@ class Ending:
 
 @contextmanager
 def ending_by_signal() -> Iterator[Ending]:
-    """While open, the first SIGINT or SIGTERM raises `Interrupted`; a second SIGINT ends at once.
+    """While open, the first SIGINT, SIGTERM or SIGHUP raises `Interrupted`.
 
-    The run is then closed as KILLED on the way out. Outside the main thread, where Python allows no
-    handlers, nothing changes. Within another one it is the outer's: a first signal is one for both.
+    The run is then closed as KILLED on the way out; a second SIGINT ends at once. A SIGHUP that was
+    ignored before, as under `nohup`, or handled, stays so. Outside the main thread, where Python
+    allows no handlers, nothing changes. Within another one it is the outer's: a first signal is one
+    for both.
     """
     outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
     if isinstance(outer, Ending):
@@ -101,6 +105,8 @@ def ending_by_signal() -> Iterator[Ending]:
         yield ending
         return
     handlers = {signal.SIGINT: ending.interrupt, signal.SIGTERM: ending.interrupt}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        handlers[signal.SIGHUP] = ending.interrupt
     if hasattr(signal, "SIGALRM"):
         handlers[signal.SIGALRM] = ending.too_late
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

@@ -111,8 +111,8 @@ def train(
         HistoMlflowError: what is wrong with the recipe, the data, the weights, the device or the
             store, or the run to go on with is another one; or training failed, and the run is
             closed as FAILED.
-        Interrupted: SIGINT or SIGTERM, or `mlflow run` is gone; the state is saved and the run
-            closed as KILLED.
+        Interrupted: SIGINT, SIGTERM or SIGHUP, or `mlflow run` is gone; the state is saved and
+            the run closed as KILLED.
     """
     talk = talk or Talk()
     may_differ = () if child is None else child.may_differ
