@@ -124,7 +124,7 @@ def serve(
 
     Takes what `mlflow models serve` takes, and single images as they are. The model folder is
     checked byte by byte, and no code that came along with the model is run. The address is printed
-    on stdout when requests are taken. SIGTERM or Ctrl-C finishes what has begun.
+    on stdout when requests are taken. SIGTERM, SIGHUP or Ctrl-C finishes what has begun.
     """
     from histo_mlflow.inference.serving.limits import MIB, Limits
     from histo_mlflow.jobs.serve import Address, serve_model

@@ -52,7 +52,7 @@ def serve_model(
     talk: Talk,
     started: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what has begun.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then finish what has begun.
 
     Args:
         reference: see `find_model`. Nothing of it is run but our own code over its model folder.

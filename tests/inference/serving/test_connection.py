@@ -1,6 +1,7 @@
 """The socket's side, with a real server in a thread."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -169,6 +170,28 @@ def test_the_ending_waits_for_what_has_begun_and_refuses_what_is_new(
             thread.join(10)
             assert not thread.is_alive()
         assert said == ["SIGTERM"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "heard"), [(signal.SIG_DFL, "SIGHUP"), (signal.SIG_IGN, "SIGTERM")]
+)
+def test_a_terminal_that_closes_ends_it_unless_nohup_has_that_ignored(
+    handler: Any, heard: str, client_of: Make
+) -> None:
+    said: list[str] = []
+
+    def started() -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with listen("127.0.0.1", 0) as taken:
+            serve(client_of().app, taken, started=started, ending=said.append)
+        assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert said == [heard]
 
 
 def test_a_port_in_use_is_one_sentence() -> None:

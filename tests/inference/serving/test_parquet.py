@@ -1,6 +1,7 @@
 """Parquet is read by a process of its own, and nothing in it takes the server along."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from histo_mlflow.inference.serving import parquet
 from histo_mlflow.inference.serving.answers import RefusedError
 from histo_mlflow.inference.serving.limits import MIB, Limits
 from histo_mlflow.inference.serving.parquet import images_of
@@ -59,6 +61,18 @@ def test_a_file_that_repeats_one_large_value_is_refused_with_little_memory() -> 
     body = written({"image": many}, compression="zstd", store_schema=False)
     assert len(body) < MIB // 2
     assert refused(body).status in (400, 413)
+
+
+def test_a_signal_of_the_terminal_does_not_reach_the_process_that_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the server would answer 400 to a request that it says it finishes."""
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import os; print('{\"sizes\": [1]}'); print(int(os.getsid(0) == os.getpid()))"
+    )
+    monkeypatch.setattr(parquet, "_CHILD", child)
+    assert images_of(b"", Limits(), 20) == [b"1"]
 
 
 def test_one_that_takes_too_long_is_504() -> None:

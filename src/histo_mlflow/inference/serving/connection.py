@@ -8,7 +8,9 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -31,7 +33,7 @@ def serve(
     started: Callable[[], None],
     ending: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM; then finish what has begun and refuse what is new.
+    """Serve until SIGINT, SIGTERM or SIGHUP; then finish what has begun and refuse what is new.
 
     Args:
         app: answers.
@@ -55,9 +57,28 @@ def serve(
     )
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     try:
-        _Server(config, app, started, ending).run(sockets=[taken])
+        server = _Server(config, app, started, ending)
+        with _hearing_hangups(server):
+            server.run(sockets=[taken])
     finally:
         app.workers.close()
+
+
+@contextmanager
+def _hearing_hangups(server: _Server) -> Iterator[None]:
+    """While open, a SIGHUP ends like those that uvicorn hears; not where `nohup` has it ignored."""
+    if (
+        not hasattr(signal, "SIGHUP")
+        or threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGHUP, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class _Guarded(H11Protocol):

@@ -39,6 +39,7 @@ def images_of(body: bytes | bytearray, limits: Limits, seconds: float) -> list[b
             input=body,
             capture_output=True,
             timeout=max(seconds, 0.01),
+            start_new_session=True,  # what a terminal sends is the server's, which finishes this
             check=False,
         )
     except subprocess.TimeoutExpired as error:
