@@ -11,7 +11,7 @@ import pytest
 
 import made_studies
 from histo_mlflow import recipe
-from histo_mlflow.errors import DiskError, RecipeError
+from histo_mlflow.errors import DiskError, RecipeError, TrackingError
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning.report import figures
@@ -28,13 +28,17 @@ class Recorded:
 
     def __init__(self):
         self.points, self.tags, self.calls = {}, {}, 0
+        self.sent, self.away = [], False
 
     def log_metrics(self, metrics, step=0):
         self.calls += 1
         for name, value in metrics.items():
             self.points.setdefault(name, {})[step] = value
+            self.sent.append((name, step))
 
     def set_tags(self, tags):
+        if self.away:
+            raise TrackingError("the store is away")
         self.calls += 1
         self.tags |= tags
 
@@ -75,6 +79,18 @@ def test_before_the_first_ending_there_is_nothing_to_tell():
     refresh(run, made_studies.made_study(0).get_trials(), Told(), **SEARCH)
 
     assert run.calls == 0
+
+
+def test_a_store_that_is_away_for_the_tags_has_no_point_sent_twice():
+    run, trials = Recorded(), made_studies.made_study(8).get_trials()
+    run.away = True
+    with pytest.raises(TrackingError):
+        refresh(run, trials, Told(), **SEARCH)
+    run.away = False
+    told = refresh(run, trials, Told(), **SEARCH)
+
+    assert told.tags == run.tags
+    assert len(run.sent) == len(set(run.sent)) > 0
 
 
 def test_a_real_run_carries_the_best_the_counts_and_the_report(store_uri, tmp_path):

@@ -81,15 +81,16 @@ def refresh(
     counts = {f"trials/{state}": found[state] for state in attributes.TRIAL_STATES}
     n_ended = sum(counts.values())
     points = tuple(trials_table.best_so_far(trials, direction))
+    tags = _tags(trials_table.best(trials, direction))
+    if tags and tags != told.tags:
+        # First: where the store is away, points that are under way would be told again.
+        run.set_tags(tags)
     for n, value in points:
         if (n, value) not in told.best:
             run.log_metrics({best_name(metric): value}, step=n)
     changed = {name: n for name, n in counts.items() if told.counts.get(name) != n}
     if changed and n_ended:
         run.log_metrics(changed, step=n_ended)
-    tags = _tags(trials_table.best(trials, direction))
-    if tags and tags != told.tags:
-        run.set_tags(tags)
     return Told(points, counts, tags)
 
 
