@@ -8,6 +8,8 @@ import pytest
 import tuned_studies
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.jobs.talk import Talk
+from histo_mlflow.tracking.start import start_run
+from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning import work_on as module
 from histo_mlflow.tuning.shared import attributes
 from histo_mlflow.tuning.study.definition import Definition
@@ -18,7 +20,7 @@ class Parent:
     """What the parent run was told."""
 
     def __init__(self):
-        self.metrics, self.tags, self.away = {}, {}, False
+        self.run_id, self.metrics, self.tags, self.away = "p" * 32, {}, {}, False
 
     def log_metrics(self, metrics, step=0):
         self.metrics |= metrics
@@ -52,7 +54,8 @@ def search(one_bench, tmp_path, monkeypatch):
             queue=lambda _: queue,
             definition=Definition.of(file),
             opened=SimpleNamespace(url="sqlite:///optuna.db"),
-            store=SimpleNamespace(tracking_uri="sqlite:///mlflow.db"),
+            storage=one_bench.opened.storage,
+            store=work.store,
             parent=parent,
             most_epochs=2,
             runs_dir=Path(tmp_path),
@@ -65,6 +68,7 @@ def search(one_bench, tmp_path, monkeypatch):
         return module.searched(site, one_bench.study, file)
 
     work.parent = parent
+    work.store = SimpleNamespace(tracking_uri="sqlite:///mlflow.db")
     return work
 
 
@@ -103,3 +107,19 @@ def test_a_budget_that_is_given_otherwise_is_told_with_what_it_was(search, capsy
         f"changed  trials was 40, 4 {holds}",
         f"changed  wall_time was unset, 1:30 min {holds}",
     ]
+
+
+def test_a_command_with_nothing_to_do_closes_the_run_of_a_trial_whose_worker_was_killed(
+    search, one_bench, store_uri
+):
+    search.store = connect(store_uri)
+    for name, value in ((attributes.KEY, "k"), (attributes.EXPERIMENT, "e")):
+        one_bench.study.set_user_attr(name, value)
+    boss = one_bench.queue("boss")
+    boss.fill(1, [])
+    one_bench.queue("killed").claim()
+    boss.reap(dead=["killed"], retries=2)
+    run = start_run(search.store, "e", "t", {}, {}, follow_project=False, key="k-0")
+    search()
+
+    assert search.store.client.get_run(run.run_id).info.status == "KILLED"

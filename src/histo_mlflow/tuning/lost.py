@@ -1,8 +1,9 @@
-"""The runs of trials that lost too many lives: whoever finds that out closes them."""
+"""The runs that dead workers left open: whoever finds that out closes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,6 +13,9 @@ from histo_mlflow.tracking.lifecycle import close_run, run_of_key
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import ending_of
 from histo_mlflow.tuning.site import Site
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 def close_now_or_later(site: Site, study: optuna.Study, number: int, cause: str) -> None:
@@ -35,24 +39,48 @@ def close_all_lost(site: Site, study: optuna.Study, trials: Sequence[FrozenTrial
 def close_lost(
     site: Site, study: optuna.Study, number: int, cause: str, *, if_open: bool = False
 ) -> None:
-    """Close what runs a trial has that lost too many lives; nobody else will.
-
-    They are found by their keys: its worker may have died before it could note the run's id.
-    """
-    attributes, store = study.user_attrs, site.store
-    key = f"{attributes[name.KEY]}-{number}"
-    folds = range(site.definition.folds or 0)
-    for one in (key, *(f"{key}-fold{fold}" for fold in folds)):
-        found = run_of_key(store, attributes[name.EXPERIMENT], one)
-        if found is None or (one != key and found.info.status == "FINISHED"):
+    """Close what runs a trial has that lost too many lives; nobody else will."""
+    for found, own in _runs_of(site, study, number):
+        if not own and found.info.status == "FINISHED":
             continue
         if if_open and found.info.status != "RUNNING":
             continue
-        tags = {
-            name.STATE_TAG: "failed",
-            # Those that its worker gives it last.
-            "histo.study": study.study_name,
-            "histo.study.trial": number,
-            **({"mlflow.parentRunId": site.parent.run_id} if one == key else {}),
-        }
-        close_run(store, found.info.run_id, "failed", cause, tags=tags)
+        tags = {name.STATE_TAG: "failed", **_last_tags(site, study, number, own=own)}
+        close_run(site.store, found.info.run_id, "failed", cause, tags=tags)
+
+
+def close_all_waiting(site: Site, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+    """Close what runs are open still of trials that wait: their workers died at them.
+
+    For a command that is done with its workers. Who takes such a trial up opens its runs again.
+    """
+    for trial in trials:
+        if trial.state != TrialState.WAITING or name.TAKES not in trial.user_attrs:
+            continue
+        for found, own in _runs_of(site, study, trial.number):
+            if found.info.status != "RUNNING":
+                continue
+            if site.storage.get_trial(trial._trial_id).state != TrialState.WAITING:
+                break  # another command has just taken it
+            tags = _last_tags(site, study, trial.number, own=own)
+            close_run(site.store, found.info.run_id, "interrupted", "its worker died", tags=tags)
+
+
+def _runs_of(site: Site, study: optuna.Study, number: int) -> Iterator[tuple[Run, bool]]:
+    """What runs a trial has, and whether each is its own or that of a fold.
+
+    They are found by their keys: its worker may have died before it could note the run's id.
+    """
+    attributes = study.user_attrs
+    key = f"{attributes[name.KEY]}-{number}"
+    folds = range(site.definition.folds or 0)
+    for one in (key, *(f"{key}-fold{fold}" for fold in folds)):
+        found = run_of_key(site.store, attributes[name.EXPERIMENT], one)
+        if found is not None:
+            yield found, one == key
+
+
+def _last_tags(site: Site, study: optuna.Study, number: int, *, own: bool) -> dict[str, object]:
+    """Those that a run's worker gives it last."""
+    parent = {"mlflow.parentRunId": site.parent.run_id} if own else {}
+    return {"histo.study": study.study_name, "histo.study.trial": number, **parent}

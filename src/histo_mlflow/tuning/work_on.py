@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from histo_mlflow.errors import TrackingError
 from histo_mlflow.tuning.keeping import keep_best
-from histo_mlflow.tuning.lost import close_all_lost, close_now_or_later
+from histo_mlflow.tuning.lost import close_all_lost, close_all_waiting, close_now_or_later
 from histo_mlflow.tuning.order import Order
 from histo_mlflow.tuning.report.parent_report import Told, refresh
 from histo_mlflow.tuning.report.progress import Progress
@@ -82,6 +82,7 @@ def work_on(
     )
     found = queue.trials()
     close_all_lost(site, study, found)
+    close_all_waiting(site, study, found)
     keep_best(found, site.runs_dir, keep=site.definition.keep, direction=site.definition.direction)
     show(found)
     return found
