@@ -20,6 +20,11 @@ def fail(order: str, log: str) -> None:
     sys.exit(1)
 
 
+def fail_by_a_bug(order: str, log: str) -> None:
+    Path(log).write_text("Traceback (most recent call last):\nZeroDivisionError: a bug\n")
+    sys.exit(1)
+
+
 def end_well(order: str, log: str) -> None:
     Path(log).write_text("said something\n")
 

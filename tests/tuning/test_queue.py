@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning.shared import _holding, attributes
 from histo_mlflow.tuning.shared import queue as queues_of_studies
 from histo_mlflow.tuning.shared._lease import Lease
@@ -203,6 +204,51 @@ def test_what_another_has_taken_or_ended_is_not_given_back(bench):
     assert states(queue) == ["COMPLETE"]
 
 
+def failing(monkeypatch, queue, times):
+    """The storage fails so many times to set a trial's state; those that were wanted."""
+    storage, asked = queue._storage, []
+    inner = storage.set_trial_state_values
+
+    def set_state(trial_id, state, values=None):
+        asked.append(state)
+        if len(asked) <= times:
+            raise StudyError("the storage is away")
+        return inner(trial_id, state, values)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", set_state)
+    return asked
+
+
+def test_a_storage_that_fails_as_a_trial_is_given_back_is_tried_again(one_bench, monkeypatch):
+    monkeypatch.setattr(_holding, "_PAUSE_SECONDS", 0.0)
+    queue = one_bench.queue()
+    queue.fill(1, [])
+    trial = queue.claim()
+    asked = failing(monkeypatch, queue, 2)
+    queue.give_back(trial._trial_id)
+
+    assert asked == [TrialState.WAITING] * 3
+    assert states(queue) == ["WAITING"]
+    assert attrs(queue, 0)[attributes.LEASE] is None
+    with pytest.raises(LostTrialError):
+        queue.check(trial._trial_id)
+
+
+def test_a_trial_that_could_not_be_given_back_is_held_still(one_bench, monkeypatch):
+    monkeypatch.setattr(_holding, "GIVE_BACK_SECONDS", 0.0)
+    queue = one_bench.queue()
+    queue.fill(1, [])
+    trial = queue.claim()
+    failing(monkeypatch, queue, 1)
+    with pytest.raises(StudyError):
+        queue.give_back(trial._trial_id)
+    queue.check(trial._trial_id)
+    held = states(queue)
+    queue.let_go()
+
+    assert (held, states(queue)) == (["RUNNING"], ["WAITING"])
+
+
 # Workers that die
 
 
@@ -239,6 +285,18 @@ def test_a_trial_that_lost_more_lives_than_are_forgiven_fails_and_says_why(bench
         "its worker died 3 times, the last was process 1 on here"
     )
     assert (observer.over(), observer.counts().failed) == (True, 1)
+
+
+def test_the_end_of_a_worker_that_its_trial_has_no_part_in_costs_no_life(one_bench):
+    observer = one_bench.queue("o")
+    observer.fill(1, [])
+    endings = []
+    for name, blameless in (("a", ["a"]), ("b", []), ("c", ["b", "c"])):
+        one_bench.queue(name).claim()
+        (one,) = observer.reap(dead=[name], blameless=blameless, retries=1)
+        endings.append((one.ending, one.lives_lost))
+
+    assert endings == [("waiting", 0), ("waiting", 1), ("waiting", 1)]
 
 
 def test_a_lease_that_stands_still_for_the_grace_period_is_stale(bench):

@@ -122,6 +122,42 @@ def test_a_trial_that_lost_too_many_lives_is_told(bench):
     assert [(one.number, one.ending) for one in failed] == [(0, "failed")]
 
 
+def test_a_worker_that_says_why_it_cannot_go_on_costs_its_trial_no_life_and_a_bug_does(bench):
+    """As when the storage is away for so long that it cannot give its trial back."""
+    boss = bench.queue("boss")
+    boss.fill(1, [])
+    lives = []
+    for name, blameless in (("a", True), ("b", True), ("bug", False)):
+        bench.queue(name).claim()
+        team = FakeTeam([Death(name, 1, "away", blameless=blameless)], size=1)
+        with pytest.raises(StudyError):
+            supervised(boss, team, retries=1)
+        lives.append(boss.trials()[0].user_attrs[attributes.LIVES_LOST])
+
+    assert lives == [0, 0, 1]
+    assert [one.state.name for one in boss.trials()] == ["WAITING"]
+
+
+def test_a_death_that_the_storage_could_not_be_told_of_is_told_at_the_end(bench, monkeypatch):
+    boss = bench.queue("boss")
+    boss.fill(1, [])
+    bench.queue("dead").claim()
+    reap, told = boss.reap, []
+
+    def away_once(**named):
+        told.append(named["dead"])
+        if len(told) == 1:
+            raise StudyError("the storage is away")
+        return reap(**named)
+
+    monkeypatch.setattr(boss, "reap", away_once)
+    with pytest.raises(StudyError, match="the storage is away"):
+        supervised(boss, FakeTeam([Death("dead", -9, "")], at_stop=[Death("other", 0, "")]))
+
+    assert told == [["dead"], ["dead", "other"]]
+    assert [one.state.name for one in boss.trials()] == ["WAITING"]
+
+
 def test_without_workers_the_study_ends_with_what_each_said_once(bench):
     boss = bench.queue("boss")
     boss.fill(1, [])

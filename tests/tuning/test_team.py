@@ -113,8 +113,16 @@ def test_a_worker_that_failed_is_told_with_its_last_line_and_its_log_is_kept(for
     team.start()
     (death,) = until(team.buried)
 
-    assert (death.code, death.why) == (1, "the disk is full")
+    assert (death.code, death.why, death.blameless) == (1, "the disk is full", True)
     assert [path.read_text().splitlines()[0] for path in logs(tmp_path)] == ["a warning"]
+
+
+def test_a_worker_that_a_bug_ended_is_told_with_it_and_its_trial_may_be_to_blame(form):
+    team = form(fake_workers.fail_by_a_bug)
+    team.start()
+    (death,) = until(team.buried)
+
+    assert (death.code, death.why, death.blameless) == (1, "ZeroDivisionError: a bug", False)
 
 
 def test_a_worker_that_ended_well_leaves_no_log(form, tmp_path):
@@ -155,9 +163,10 @@ def test_stop_asks_workers_to_end_and_kills_those_that_do_not(form, tmp_path, mo
     obedient.start()
     deaf.start()
     until(lambda: any(path.read_text() for path in logs(tmp_path)))
-    codes = [death.code for team in (obedient, deaf) for death in team.stop()]
+    deaths = [death for team in (obedient, deaf) for death in team.stop()]
 
-    assert codes == [-signal.SIGTERM, -signal.SIGKILL]
+    assert [death.code for death in deaths] == [-signal.SIGTERM, -signal.SIGKILL]
+    assert [death.blameless for death in deaths] == [True, True]
     assert (len(obedient), len(deaf)) == (0, 0)
 
 

@@ -34,12 +34,14 @@ class Death:
         code: exit code; the negative number of the signal that killed it.
         said: the last line that it wrote.
         hung: it was killed because it gave no sign of life any more.
+        blameless: its trial has no part in it: it said why it could not go on, or was asked to end.
     """
 
     worker: str
     code: int
     said: str
     hung: bool = False
+    blameless: bool = False
 
     @property
     def why(self) -> str:
@@ -111,8 +113,11 @@ class Member:
             lines = self.log.read_text("utf-8", errors="replace").strip().splitlines()
         if code <= 0:
             self.log.unlink(missing_ok=True)
-        said = lines[-1].removeprefix("histo-mlflow: ") if lines else ""
-        return Death(self.worker, code, said, self._hung and code == -signal.SIGKILL)
+        last = lines[-1] if lines else ""
+        said = last.removeprefix("histo-mlflow: ")
+        hung = self._hung and code == -signal.SIGKILL
+        # A bug ends it with a traceback and the same code, and its trial may have met it.
+        return Death(self.worker, code, said, hung, blameless=code > 0 and said != last)
 
 
 def end(members: Sequence[Member]) -> None:

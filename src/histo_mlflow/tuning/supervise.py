@@ -44,12 +44,15 @@ def supervise(
     if _nothing_to_do(queue, queue.trials()):
         return  # processes take seconds to start
     errors: list[Death] = []
+    unburied: list[Death] = []  # the storage may be away as they are
     try:
         team.start()
         while True:
             deaths = team.buried()
             errors += [death for death in deaths if death.code > 0]
-            _bury(queue, team, deaths, retries, on_failed, talk)
+            unburied += deaths
+            _bury(queue, team, unburied, retries, on_failed, talk)
+            unburied.clear()
             trials = queue.trials()
             on_look(trials)
             if _nothing_to_do(queue, trials):
@@ -61,7 +64,7 @@ def supervise(
                 raise StudyError(_told(errors))
             sleep(LOOK_SECONDS)
     finally:
-        _bury(queue, team, team.stop(), retries, on_failed, talk)
+        _bury(queue, team, [*unburied, *team.stop()], retries, on_failed, talk)
 
 
 def _bury(
@@ -77,7 +80,8 @@ def _bury(
     One that hangs here is killed: it has its hands on the files of the trial.
     """
     why = {death.worker: death.why for death in deaths}
-    for reaped in queue.reap(dead=list(why), retries=retries):
+    blameless = [death.worker for death in deaths if death.blameless]
+    for reaped in queue.reap(dead=list(why), blameless=blameless, retries=retries):
         reason = why.get(reaped.worker.id) if reaped.worker is not None else None
         what = "is failed" if reaped.ending == "failed" else "will be taken up again"
         talk.say("worker", f"{reason or reaped.cause}: trial {reaped.number} {what}")

@@ -100,11 +100,13 @@ class Team:
             self._members.append(self._started(place))
 
     def stop(self) -> list[Death]:
-        """Ask all to save their trials and end; kill those that do not."""
+        """Ask all to save their trials and end; kill those that do not. Neither costs a life."""
         self._watched.close()
+        asked = {member.worker for member in self._members if member.lives}
         end(self._members)
         ended, self._members = self._members, []
-        return [member.death() for member in ended]
+        deaths = [member.death() for member in ended]
+        return [replace(one, blameless=one.blameless or one.worker in asked) for one in deaths]
 
     def _kill_silent(self, watch: Watch) -> None:
         for member in tuple(self._members):

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tuning.shared import _spans, attributes
 from histo_mlflow.tuning.shared._lease import Lease, LostTrialError, Worker, assert_held
 from histo_mlflow.tuning.shared.every import every
+
+GIVE_BACK_SECONDS = 10.0
+"""A storage that failed is tried again for so long to give a trial back."""
+_PAUSE_SECONDS = 0.5
 
 
 @dataclass
@@ -82,6 +87,36 @@ class Holding:
             self.lease = replace(self.lease, beat=self.lease.beat + 1)
             self.storage.set_trial_user_attr(self.trial_id, attributes.LEASE, self.lease.text())
             self.write_spans()
+
+    def give_back(self) -> None:
+        """See `Queue.give_back`; a storage that failed is tried again for some seconds.
+
+        Who fails at it ends with its lease in place, and may be taken for dead.
+
+        Raises:
+            StudyError: the storage failed, also then.
+        """
+        deadline = time.monotonic() + GIVE_BACK_SECONDS
+        while True:
+            try:
+                return self._give_back()
+            except StudyError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+    def _give_back(self) -> None:
+        with self.lock:
+            try:
+                self.check()
+                self.write_spans()
+                self.storage.set_trial_user_attr(self.trial_id, attributes.LEASE, None)
+                self.storage.set_trial_state_values(self.trial_id, TrialState.WAITING)
+            except (LostTrialError, UpdateFinishedTrialError):
+                return  # there is nothing to give back
+            # From here on nobody holds it; the beat must not think otherwise. Before, where the
+            # storage failed on the way, it is held still.
+            self.lost = LostTrialError("the trial was given back by this process")
 
     def write_spans(self) -> None:
         """The last span reaches to now, or a new one begins after too long a silence."""

@@ -65,7 +65,9 @@ class Observer:
         self._stillness.forget(trial_ids)
 
 
-def give_back(storage: BaseStorage, seen: FrozenTrial, retries: int) -> Reaped | None:
+def give_back(
+    storage: BaseStorage, seen: FrozenTrial, retries: int, *, free: bool = False
+) -> Reaped | None:
     """Set the trial of a dead worker WAITING again, or FAIL after too many lost lives.
 
     Several may do this at once and be killed on the way: the lease goes first, so that a death is
@@ -76,6 +78,7 @@ def give_back(storage: BaseStorage, seen: FrozenTrial, retries: int) -> Reaped |
     Args:
         seen: the trial with the lease that is stale.
         retries: how many lost lives are forgiven.
+        free: no life is lost; the worker died of something else.
 
     Returns:
         None if it changed meanwhile.
@@ -86,8 +89,9 @@ def give_back(storage: BaseStorage, seen: FrozenTrial, retries: int) -> Reaped |
     if trial.state != optuna.trial.TrialState.RUNNING or Lease.of(trial.user_attrs) != lease:
         return None
     # One that died before it began has not been the trial's fault.
-    lives_lost = trial.user_attrs.get(attributes.LIVES_LOST, 0) + (lease is not None)
-    failed = lives_lost > retries
+    costs = lease is not None and not free
+    lives_lost = trial.user_attrs.get(attributes.LIVES_LOST, 0) + costs
+    failed = costs and lives_lost > retries
     if lease is None:
         cause = "its worker died before it began"
     elif failed:

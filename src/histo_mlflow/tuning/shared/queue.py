@@ -185,18 +185,11 @@ class Queue:
         """Let go of a trial in good order, to be taken up again; no life is lost.
 
         Nothing happens if it is another's by now, or has ended.
+
+        Raises:
+            StudyError: the storage failed, also some seconds later.
         """
-        holding = self._held[trial_id]
-        with holding.lock:
-            try:
-                holding.check()
-                holding.write_spans()
-                # From here on nobody holds it; the beat must not think otherwise.
-                holding.lost = LostTrialError("the trial was given back by this process")
-                self._storage.set_trial_user_attr(trial_id, attributes.LEASE, None)
-                self._storage.set_trial_state_values(trial_id, _WAITING)
-            except (LostTrialError, UpdateFinishedTrialError):
-                return
+        self._held[trial_id].give_back()
 
     def put_off(self, trial_id: int, cause: Exception) -> None:
         """`give_back` of a trial that cannot be worked on here now; others are taken before it.
@@ -213,12 +206,15 @@ class Queue:
             if not holding.ended and holding.lost is None:
                 self.give_back(trial_id)
 
-    def reap(self, *, dead: Collection[str] = (), retries: int) -> list[Reaped]:
+    def reap(
+        self, *, dead: Collection[str] = (), blameless: Collection[str] = (), retries: int
+    ) -> list[Reaped]:
         """Give back the trials of workers that died; to be called every few seconds.
 
         Args:
             dead: ids of workers that are known to have ended; their trials are given back at once,
                 all others' once their lease has stood still for the grace period.
+            blameless: of the dead, those whose end costs their trials no life.
             retries: how many lost lives a trial is forgiven; with one more it fails.
         """
         running = [one for one in self.trials() if one.state == _RUNNING]
@@ -230,7 +226,8 @@ class Queue:
                 continue
             is_dead = lease is not None and lease.worker.id in dead
             if is_dead or self._observer.is_stale(trial._trial_id, lease):
-                one = give_back(self._storage, trial, retries)
+                free = lease is not None and lease.worker.id in blameless
+                one = give_back(self._storage, trial, retries, free=free)
                 reaped += [one] if one else []
         return reaped
 
