@@ -119,3 +119,25 @@ def serve(url: str, port: int) -> None:
 
     warnings.simplefilter("ignore")
     run_grpc_proxy_server(open_storage(url).storage, host="127.0.0.1", port=port)
+
+
+def change_where_it_ends(path: str, room: int, log: str) -> None:
+    """Change a study in a journal which cannot grow by more than `room` bytes; note the outcome.
+
+    Writes are cut short at that size, as on a disk that is full.
+    """
+    import resource
+
+    from histo_mlflow.errors import StudyError
+    from histo_mlflow.tuning.shared.storage import open_storage
+
+    storage = open_storage(f"journal:///{path}").storage
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(path).stat().st_size + room, most))
+    said = "written"
+    try:
+        storage.set_study_user_attr(0, "long", "x" * 9000)
+    except StudyError as error:
+        said = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    note(log, said)

@@ -1,15 +1,12 @@
-"""Opening what several machines can share: a database server, Optuna's journal, its gRPC proxy."""
+"""Opening what machines can share over a network: a database server, Optuna's gRPC proxy."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from histo_mlflow import files
 from histo_mlflow.errors import StudyError
 from histo_mlflow.tracking.redaction import redact
 from histo_mlflow.tuning.shared import _sqlite
@@ -173,43 +170,6 @@ def _same_database(url: URL, tracking_uri: str) -> bool:
         return kind, host, of.port or ports[kind], of.database or of.username
 
     return place(url) == place(other)
-
-
-def open_journal(path: Path) -> BaseStorage:
-    """Optuna's journal in a file, made if it is not there; fit for a network file system.
-
-    Raises:
-        StudyError: another kind of file, or it cannot be written to.
-    """
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    try:
-        files.try_folder(path.parent)  # its lock is made there at every write
-        if path.exists():
-            with path.open("rb+") as file:
-                first = file.readline(1 << 20)
-            if first and not _is_journal(first):
-                raise StudyError(
-                    f"the study's storage {path} is not one of Optuna's journals; name another "
-                    "with --storage"
-                )
-        return JournalStorage(JournalFileBackend(str(path)))
-    except OSError as error:
-        raise StudyError(
-            f"the study's storage {path} cannot be written to ({error.strerror or error}); name "
-            "another with --storage"
-        ) from error
-    except ValueError as error:
-        raise StudyError(f"the study's storage {path} is damaged: {error}") from error
-
-
-def _is_journal(line: bytes) -> bool:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and "op_code" in found
 
 
 def open_grpc(url: str) -> BaseStorage:

@@ -109,11 +109,13 @@ def _open_sqlite(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseSt
 
 
 def _open_journal(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseStorage, str]:
+    from histo_mlflow.tuning.shared import _journal
+
     _assert_shape(url, "journal")
     path = _path(url[len("journal:///") :], url)
     if not _is_there(path) and not make:
         raise StudyError(f"there is no study's storage {path}; {ADVICE}")
-    return _other_storages.open_journal(path), f"journal:///{path.as_posix()}"
+    return _journal.open_journal(path), f"journal:///{path.as_posix()}"
 
 
 def _assert_shape(url: str, kind: str, *, drivers: tuple[str, ...] = ()) -> None:
