@@ -127,3 +127,40 @@ def test_a_study_that_is_not_there_is_not_found_and_not_made(open_kind, definiti
     assert missing is None
     assert found.user_attrs[attributes.KEY] == joined.key
     assert "none of that name" not in optuna.get_all_study_names(storage)
+
+
+def test_a_maker_that_went_on_to_its_first_trial_between_two_looks_is_joined(
+    join, made, definition, monkeypatch
+):
+    whole = optuna.Study.get_trials
+
+    def late(study, *arguments, **options):
+        if attributes.DEFINITION not in made.user_attrs:
+            joining._write(made, definition, "the key", kind="search", experiment="e")
+            made.enqueue_trial({})
+        return whole(study, *arguments, **options)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", late)
+    joined = join(definition)
+
+    assert (joined.key, joined.new) == ("the key", False)
+
+
+def test_of_two_that_inherit_a_study_at_once_one_has_made_it(join, made, definition, monkeypatch):
+    monkeypatch.setattr(joining, "MAKING_SECONDS", 0.0)
+    both, found = threading.Barrier(2), []
+    write = joining._write
+
+    def at_once(*arguments, **options):
+        both.wait(20)  # both have given up the wait
+        write(*arguments, **options)
+
+    monkeypatch.setattr(joining, "_write", at_once)
+    heirs = [threading.Thread(target=lambda: found.append(join(definition))) for _ in range(2)]
+    for heir in heirs:
+        heir.start()
+    for heir in heirs:
+        heir.join()
+
+    assert sorted(one.new for one in found) == [False, True]
+    assert {one.key for one in found} == {made.user_attrs[attributes.KEY]}

@@ -17,6 +17,8 @@ from histo_mlflow.tuning.study.definition import Definition, changes, difference
 
 MAKING_SECONDS = 10.0
 """The longest that a study is waited for whose maker has not written down what it is."""
+HEIRS_SECONDS = 1.0
+"""How far apart two can be that give up that wait at once and write it down in its place."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def make_or_join(
         StudyError: there is one of that name that is another, naming every difference; or the
             storage failed.
     """
+    inherited = False
     try:
         study = asked(
             f"making the study {study_name}",
@@ -71,9 +74,14 @@ def make_or_join(
         )
         if (begun := _definition_of(study, study_name)) is not None:
             return _joined(study, begun, definition)
-    # New, or its maker was killed before it could write down what it is.
+        inherited = True  # its maker was killed before it could write down what it is
     key = uuid.uuid4().hex
     _write(study, definition, key, kind=kind, experiment=experiment)
+    if inherited:
+        sleep(HEIRS_SECONDS)
+        if study.user_attrs[name.KEY] != key:  # another wrote last, and has made it
+            begun = Definition.from_json(study.user_attrs[name.DEFINITION])
+            return _joined(study, begun, definition)
     return Joined(study, key, new=True)
 
 
@@ -127,7 +135,8 @@ def _definition_of(study: optuna.Study, study_name: str) -> Definition | None:
     """
     deadline = monotonic() + MAKING_SECONDS
     while (text := study.user_attrs.get(name.DEFINITION)) is None:
-        if study.get_trials(deepcopy=False):
+        # It is written before the first trial is made, maybe since the look a moment ago.
+        if study.get_trials(deepcopy=False) and name.DEFINITION not in study.user_attrs:
             raise StudyError(
                 f"the study {study_name} in this storage has trials and does not say what it is: "
                 "another program made it. Give another --name"
