@@ -37,7 +37,7 @@ from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_opt
     show_default=True,
     callback=not_empty,
     help="Optuna's storage: sqlite:///FILE, postgresql://..., journal:///FILE or grpc://HOST:PORT. "
-    "Further machines join with the same command and one that they share.",
+    "Further machines join with the same command, if they share this storage and --tracking-uri.",
 )
 @click.option("--trials", default=None, metavar="N", help="Trials in all. [the study's]")
 @click.option(
@@ -72,8 +72,9 @@ from histo_mlflow.cli.options import RecipeCommand, given, not_empty, recipe_opt
     flag_value="study",
     callback=not_empty,
     metavar="[K]",
-    help="Afterwards train the best K and the base recipe again on fresh seeds and group folds, "
-    "say how far the search flattered itself, and train the winner. [no K: the study's, or 3]",
+    help="After the search, beyond --trials and --wall-time, train the best K and the base recipe "
+    "again on fresh seeds and group folds, say how far the search flattered itself, and train the "
+    "winner. [no K: the study's, or 3]",
 )
 @click.option(
     "--replicates",
@@ -136,7 +137,9 @@ def tune(
     trained continue at their last epoch, in the same runs. The budget holds for all workers and
     all times together.
 
-    The options below of the recipe change the study's base recipe for all trials.
+    The options below of the recipe change the study's base recipe for all trials; in brackets is
+    the value where neither study, recipe nor option gives one. A field that the study searches
+    cannot be given, unless its axis has `when`.
     """
     from histo_mlflow.jobs.parent import ending_with_parent
     from histo_mlflow.jobs.signals import ending_at_once
