@@ -33,7 +33,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from _studies import laboratory, opened
 from _timing import machine
@@ -41,7 +41,7 @@ from histo_mlflow.jobs import development, epochs, search_run
 from histo_mlflow.jobs.epochs import Epochs
 from histo_mlflow.training.checkpoint import Checkpoints
 from histo_mlflow.tuning import objective
-from histo_mlflow.tuning.report.parent_report import Told, refresh
+from histo_mlflow.tuning.report.parent_report import Told, tell_points, tell_tags
 from histo_mlflow.tuning.shared import attributes as name
 from histo_mlflow.tuning.shared.queue import Queue
 from histo_mlflow.tuning.study.study_file import StudyFile, load_study
@@ -244,17 +244,22 @@ def looks(place: Workplace, number: int = 20) -> tuple[float, float]:
     """Seconds, by the clock and of the processor, of a look of the supervisor; the median."""
     timed = []
     queue = place.queue
-    told = refresh(_Nobody(), queue.trials(), Told(), metric="val/auc", direction="maximize")
+    told = _told(queue.trials(), Told())
     for _ in range(number):
         wall, cpu = time.perf_counter(), time.process_time()
         queue.reap(dead=(), retries=2)
         trials = queue.trials()
-        told = refresh(_Nobody(), trials, told, metric="val/auc", direction="maximize")
+        told = _told(trials, told)
         queue.over() or queue.time_is_up()
         queue.time_is_up()
         timed.append((time.perf_counter() - wall, time.process_time() - cpu))
     walls, cpus = zip(*timed, strict=True)
     return statistics.median(walls), statistics.median(cpus)
+
+
+def _told(trials: Sequence[FrozenTrial], told: Told) -> Told:
+    told = tell_points(_Nobody(), trials, told, metric="val/auc", direction="maximize")
+    return tell_tags(_Nobody(), trials, told, direction="maximize")
 
 
 class _Nobody:

@@ -16,7 +16,8 @@ def note_order(order: str, log: str) -> None:
 
 
 def fail(order: str, log: str) -> None:
-    Path(log).write_text("a warning\nhisto-mlflow: the disk is full\n")
+    """What Python says as it is taken apart comes last."""
+    Path(log).write_text("a warning\nhisto-mlflow: the disk is full\nException ignored in: x\n")
     sys.exit(1)
 
 

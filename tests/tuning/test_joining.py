@@ -148,6 +148,7 @@ def test_a_maker_that_went_on_to_its_first_trial_between_two_looks_is_joined(
 
 def test_of_two_that_inherit_a_study_at_once_one_has_made_it(join, made, definition, monkeypatch):
     monkeypatch.setattr(joining, "MAKING_SECONDS", 0.0)
+    monkeypatch.setattr(joining, "HEIRS_SECONDS", 5.0)
     both, found = threading.Barrier(2), []
     write = joining._write
 

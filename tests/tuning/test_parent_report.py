@@ -11,11 +11,11 @@ import pytest
 
 import made_studies
 from histo_mlflow import recipe
-from histo_mlflow.errors import DiskError, RecipeError, TrackingError
+from histo_mlflow.errors import DiskError, RecipeError
 from histo_mlflow.tracking.start import start_run
 from histo_mlflow.tracking.store import connect
 from histo_mlflow.tuning.report import figures
-from histo_mlflow.tuning.report.parent_report import Told, refresh, write_report
+from histo_mlflow.tuning.report.parent_report import Told, tell_points, tell_tags, write_report
 from histo_mlflow.tuning.report.trials_table import best_so_far
 from histo_mlflow.tuning.study.recipe_name import recipe_name
 
@@ -28,19 +28,20 @@ class Recorded:
 
     def __init__(self):
         self.points, self.tags, self.calls = {}, {}, 0
-        self.sent, self.away = [], False
 
     def log_metrics(self, metrics, step=0):
         self.calls += 1
         for name, value in metrics.items():
             self.points.setdefault(name, {})[step] = value
-            self.sent.append((name, step))
 
     def set_tags(self, tags):
-        if self.away:
-            raise TrackingError("the store is away")
         self.calls += 1
         self.tags |= tags
+
+
+def refresh(run, trials, told):
+    told = tell_points(run, trials, told, **SEARCH)
+    return tell_tags(run, trials, told, direction=SEARCH["direction"])
 
 
 def recipe_of(trial, name):
@@ -52,8 +53,8 @@ def test_told_trial_by_trial_or_at_once_the_run_ends_up_with_the_same_best():
     trials = made_studies.made_study(20).get_trials()
     bit_by_bit, at_once, told = Recorded(), Recorded(), Told()
     for n in range(len(trials) + 1):
-        told = refresh(bit_by_bit, trials[:n], told, **SEARCH)
-    refresh(at_once, trials, Told(), **SEARCH)
+        told = refresh(bit_by_bit, trials[:n], told)
+    refresh(at_once, trials, Told())
 
     assert bit_by_bit.points["best/val_auc"] == dict(best_so_far(trials, "maximize"))
     assert at_once.points["best/val_auc"] == bit_by_bit.points["best/val_auc"]
@@ -66,38 +67,26 @@ def test_told_trial_by_trial_or_at_once_the_run_ends_up_with_the_same_best():
 
 def test_nothing_is_sent_while_no_trial_ends():
     run, study = Recorded(), made_studies.made_study(5)
-    told = refresh(run, study.get_trials(), Told(), **SEARCH)
+    told = refresh(run, study.get_trials(), Told())
     before = run.calls
     study.add_trial(made_studies.running_trial({"lr": 1e-3}, [0.99], "w"))
 
-    assert refresh(run, study.get_trials(), told, **SEARCH) == told
+    assert refresh(run, study.get_trials(), told) == told
     assert run.calls == before
 
 
 def test_before_the_first_ending_there_is_nothing_to_tell():
     run = Recorded()
-    refresh(run, made_studies.made_study(0).get_trials(), Told(), **SEARCH)
+    refresh(run, made_studies.made_study(0).get_trials(), Told())
 
     assert run.calls == 0
-
-
-def test_a_store_that_is_away_for_the_tags_has_no_point_sent_twice():
-    run, trials = Recorded(), made_studies.made_study(8).get_trials()
-    run.away = True
-    with pytest.raises(TrackingError):
-        refresh(run, trials, Told(), **SEARCH)
-    run.away = False
-    told = refresh(run, trials, Told(), **SEARCH)
-
-    assert told.tags == run.tags
-    assert len(run.sent) == len(set(run.sent)) > 0
 
 
 def test_a_real_run_carries_the_best_the_counts_and_the_report(store_uri, tmp_path):
     study = made_studies.made_study(8)
     store = connect(store_uri)
     with start_run(store, "search", "demo", {}, {}, system_metrics=False) as run:
-        refresh(run, study.get_trials(), Told(), **SEARCH)
+        refresh(run, study.get_trials(), Told())
         report = write_report(tmp_path / "r", study, recipe_of, metric="val/auc", axes=AXES)
         run.log_artifacts(report.folder)
     found = store.client.get_run(run.run_id)

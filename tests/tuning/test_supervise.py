@@ -239,6 +239,25 @@ def test_an_interruption_stops_the_team_and_gives_back_what_it_left(bench):
     assert [one.state.name for one in boss.trials()] == ["WAITING"]
 
 
+def test_an_interruption_that_meets_a_dead_storage_is_an_interruption(bench, monkeypatch):
+    boss = bench.queue("boss")
+    boss.fill(1, [])
+    bench.queue("slow").claim()
+
+    def away(**_):
+        raise StudyError("the storage is away")
+
+    def signalled():
+        monkeypatch.setattr(boss, "reap", away)
+        raise Interrupted(1)
+
+    with pytest.raises(Interrupted) as caught:
+        supervised(boss, FakeTeam(signalled, at_stop=[Death("slow", -9, "")]))
+
+    assert caught.value.exit_code == 129
+    assert caught.value.__notes__ == ["the storage is away"]
+
+
 def test_a_worker_that_hangs_is_ended_and_one_that_died_is_not_ended_again(bench, monkeypatch):
     boss, hangs, dead, other = (bench.queue(name) for name in ("boss", "hangs", "dead", "other"))
     boss.fill(3, [])

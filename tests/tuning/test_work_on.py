@@ -21,9 +21,11 @@ class Parent:
 
     def __init__(self):
         self.run_id, self.metrics, self.tags, self.away = "p" * 32, {}, {}, False
+        self.sent = []
 
     def log_metrics(self, metrics, step=0):
         self.metrics |= metrics
+        self.sent += [(name, step) for name in metrics]
 
     def set_tags(self, tags):
         if self.away:
@@ -90,6 +92,17 @@ def test_a_store_that_is_away_at_the_end_costs_no_study_and_says_what_to_do(sear
 
     assert "WARN     the store is away; going on, the same command tells it again" in said
     assert search.parent.tags["histo.study.best_value"] == 0.5
+
+
+def test_tags_that_fail_neither_hold_back_points_nor_double_them(search, monkeypatch):
+    """Points wait for the store by themselves, also after the last word on the search."""
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.0)
+    search.parent.away = True
+    search(0.5, 0.75)
+
+    assert search.parent.metrics["trials/complete"] == 2
+    assert search.parent.metrics["best/val_auc"] == 0.75
+    assert len(search.parent.sent) == len(set(search.parent.sent))
 
 
 def test_a_budget_that_is_given_otherwise_is_told_with_what_it_was(search, capsys):

@@ -21,6 +21,8 @@ KILL_SECONDS = 10.0
 """A killed process is gone within this time, unless the system itself waits for a disk."""
 STOP_SECONDS = 25.0
 """A worker that was asked to end saves its trial within this time, or is killed."""
+_OURS = "histo-mlflow: "
+"""How a line begins by which a worker says why it ends."""
 UNKNOWN = 255
 """The exit code that `multiprocessing` gives where it cannot know how a process ended."""
 
@@ -113,11 +115,12 @@ class Member:
             lines = self.log.read_text("utf-8", errors="replace").strip().splitlines()
         if code <= 0:
             self.log.unlink(missing_ok=True)
-        last = lines[-1] if lines else ""
-        said = last.removeprefix("histo-mlflow: ")
+        # What Python or torch say as they are taken apart may come behind it.
+        told = [line for line in lines if line.startswith(_OURS)]
+        said = (told or lines or [""])[-1].removeprefix(_OURS)
         hung = self._hung and code == -signal.SIGKILL
         # A bug ends it with a traceback and the same code, and its trial may have met it.
-        return Death(self.worker, code, said, hung, blameless=code > 0 and said != last)
+        return Death(self.worker, code, said, hung, blameless=code > 0 and bool(told))
 
 
 def end(members: Sequence[Member]) -> None:

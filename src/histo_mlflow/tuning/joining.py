@@ -79,9 +79,10 @@ def make_or_join(
     _write(study, definition, key, kind=kind, experiment=experiment)
     if inherited:
         sleep(HEIRS_SECONDS)
-        if study.user_attrs[name.KEY] != key:  # another wrote last, and has made it
-            begun = Definition.from_json(study.user_attrs[name.DEFINITION])
-            return _joined(study, begun, definition)
+        kept = study.user_attrs
+        if (kept[name.KEY], kept[name.DEFINITION]) != (key, definition.to_json()):
+            # Another wrote last, and has made it.
+            return _joined(study, Definition.from_json(kept[name.DEFINITION]), definition)
     return Joined(study, key, new=True)
 
 

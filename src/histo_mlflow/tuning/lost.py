@@ -52,7 +52,8 @@ def close_lost(
 def close_all_waiting(site: Site, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
     """Close what runs are open still of trials that wait: their workers died at them.
 
-    For a command that is done with its workers. Who takes such a trial up opens its runs again.
+    For a command that is done with its workers. Who takes such a trial up opens its runs again; one
+    that is taken up while its run is closed here has the right status when it ends.
     """
     for trial in trials:
         if trial.state != TrialState.WAITING or name.TAKES not in trial.user_attrs:

@@ -10,7 +10,7 @@ from time import sleep
 
 from optuna.trial import FrozenTrial, TrialState
 
-from histo_mlflow.errors import StudyError
+from histo_mlflow.errors import Interrupted, StudyError
 from histo_mlflow.jobs.talk import Talk
 from histo_mlflow.tuning.shared.queue import Queue, Reaped
 from histo_mlflow.tuning.team import Death, Team
@@ -45,6 +45,10 @@ def supervise(
         return  # processes take seconds to start
     errors: list[Death] = []
     unburied: list[Death] = []  # the storage may be away as they are
+
+    def bury_last() -> None:
+        _bury(queue, team, [*unburied, *team.stop()], retries, on_failed, talk)
+
     try:
         team.start()
         while True:
@@ -56,15 +60,23 @@ def supervise(
             trials = queue.trials()
             on_look(trials)
             if _nothing_to_do(queue, trials):
-                return
+                break
             lost = sum(death.code <= 0 for death in deaths)
             if lost and not queue.time_is_up():
                 team.refill(lost, progress=_progress(trials))
             if errors and not len(team):
                 raise StudyError(_told(errors))
             sleep(LOOK_SECONDS)
-    finally:
-        _bury(queue, team, [*unburied, *team.stop()], retries, on_failed, talk)
+    except Interrupted as ended:
+        try:
+            bury_last()
+        except StudyError as error:
+            ended.add_note(str(error))  # it ends as what ended it
+        raise
+    except BaseException:
+        bury_last()
+        raise
+    bury_last()
 
 
 def _bury(

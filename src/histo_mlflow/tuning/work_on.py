@@ -14,7 +14,7 @@ from histo_mlflow.errors import TrackingError
 from histo_mlflow.tuning.keeping import keep_best
 from histo_mlflow.tuning.lost import close_all_lost, close_all_waiting, close_now_or_later
 from histo_mlflow.tuning.order import Order
-from histo_mlflow.tuning.report.parent_report import Told, refresh
+from histo_mlflow.tuning.report.parent_report import Told, tell_points, tell_tags
 from histo_mlflow.tuning.report.progress import Progress
 from histo_mlflow.tuning.report.snapshot import look
 from histo_mlflow.tuning.report.summary import duration
@@ -177,15 +177,12 @@ class _Parent:
         """Tell it, unless that was done moments ago; the last time in any case."""
         if not last and monotonic() - self._at < REFRESH_SECONDS:
             return
-        self._at, definition = monotonic(), self._site.definition
+        self._at, run = monotonic(), self._site.parent
+        metric, direction = self._site.definition.metric, self._site.definition.direction
+        # Kept at once: the points are under way, and not to be told again where the tags fail.
+        self._told = tell_points(run, trials, self._told, metric=metric, direction=direction)
         try:
-            self._told = refresh(
-                self._site.parent,
-                trials,
-                self._told,
-                metric=definition.metric,
-                direction=definition.direction,
-            )
+            self._told = tell_tags(run, trials, self._told, direction=direction)
         except TrackingError as error:
             again = "the same command tells it again" if last else "it is told again later"
             self._site.talk.say("WARN", f"{error}; going on, {again}")

@@ -1,6 +1,9 @@
 """Parquet is read by a process of its own, and nothing in it takes the server along."""
 
 import io
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,17 @@ def test_a_signal_of_the_terminal_does_not_reach_the_process_that_reads(
     )
     monkeypatch.setattr(parquet, "_CHILD", child)
     assert images_of(b"", Limits(), 20) == [b"1"]
+
+
+def test_the_process_that_reads_ends_of_its_own_accord() -> None:
+    """Where the server is gone that would end it."""
+    code = (
+        f"import runpy; child = runpy.run_path({str(parquet._CHILD)!r})\n"
+        "child['_limit'](1 << 40, 1)\n"
+        "while True: pass"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], timeout=120, check=False)
+    assert done.returncode in (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 def test_one_that_takes_too_long_is_504() -> None:

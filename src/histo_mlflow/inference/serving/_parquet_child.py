@@ -2,9 +2,10 @@
 
 A Parquet file can say anything of itself: pages that inflate a thousandfold, a row that is repeated
 a billion times; and Arrow's reader is native code. So it runs in a process that may take limited
-memory and ends with its request. It needs pyarrow and nothing of this package.
+memory and time, also where the server is gone that would end it. It needs pyarrow and nothing of
+this package.
 
-Arguments: the most rows, the most bytes of all images, the most bytes of memory.
+Arguments: the most rows, bytes of all images, bytes of memory, and seconds at work.
 Output: a line of JSON, {"sizes": [...]} with null for a row without an image, then the images one
 after the other; or {"refused": sentence}.
 """
@@ -15,12 +16,12 @@ import sys
 
 def main() -> None:
     """Read, judge, write."""
-    most_rows, most_bytes, memory = (int(text) for text in sys.argv[1:4])
+    most_rows, most_bytes, memory, seconds = (int(text) for text in sys.argv[1:5])
     body = sys.stdin.buffer.read()
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
     import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
-    _limit_memory(memory)
+    _limit(memory, seconds)
     try:
         file = pq.ParquetFile(pa.BufferReader(body))
         facts, schema = file.metadata, file.schema_arrow
@@ -61,14 +62,18 @@ def _refuse(status: int, sentence: str) -> None:
     sys.stdout.buffer.write(json.dumps({"status": status, "refused": sentence}).encode() + b"\n")
 
 
-def _limit_memory(more: int) -> None:
-    """Let the process take no more than it has and `more` bytes; where the system can."""
+def _limit(more: int, seconds: int) -> None:
+    """Let the process take no more than it has and `more` bytes, and end after seconds at work.
+
+    Where the system can.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limits; the sizes above still hold
         return
     from pathlib import Path
 
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     taken = 0
     statm = Path("/proc/self/statm")
     if statm.is_file():

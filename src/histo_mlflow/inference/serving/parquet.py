@@ -6,6 +6,7 @@ It costs some tenths of a second a request. JSON with base64 is faster for a few
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,9 @@ def images_of(body: bytes | bytearray, limits: Limits, seconds: float) -> list[b
         RefusedError: 400 no Parquet, or without the column; 413 too much in it; 504 too slow.
     """
     most_bytes = 2 * limits.body_bytes
-    numbers = (limits.images, most_bytes, 2 * most_bytes + len(body) + _SPARE_BYTES)
+    memory = 2 * most_bytes + len(body) + _SPARE_BYTES
+    # It is ended here in time; of its own accord, a little later, where nobody is left to do it.
+    numbers = (limits.images, most_bytes, memory, math.ceil(max(seconds, 0)) + 2)
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(_CHILD), *map(str, numbers)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,16 +55,15 @@ class Told:
     tags: Mapping[str, object] = field(default_factory=dict)
 
 
-def refresh(
+def tell_points(
     run: Carrier, trials: Sequence[FrozenTrial], told: Told, *, metric: str, direction: Direction
 ) -> Told:
-    """Tell the parent run what has changed since `told`; what is known now.
+    """Tell the parent run the points that are new since `told`; what is told now.
 
     Logged are `best/val_auc` (for "val/auc") at each number of ended trials at which it became
-    better, and `trials/complete`, `trials/pruned`, ... at the number of ended trials; set are the
-    tags `histo.study.best_trial`, `best_run` and `best_value`. Nothing is sent when no trial has
-    ended since. A process that tells it all again, after a restart or on another machine, sends the
-    same points of the same steps.
+    better, and `trials/complete`, `trials/pruned`, ... at the number of ended trials. Nothing is
+    sent when no trial has ended since. It does not wait for the store. A process that tells it all
+    again, after a restart or on another machine, sends the same points of the same steps.
 
     Args:
         run: the parent run.
@@ -74,24 +73,33 @@ def refresh(
         direction: which way is better.
 
     Raises:
-        TrackingError: the store failed to set tags.
         DiskError: the journal cannot be written.
     """
     found = trials_table.counts(trials)
     counts = {f"trials/{state}": found[state] for state in attributes.TRIAL_STATES}
     n_ended = sum(counts.values())
     points = tuple(trials_table.best_so_far(trials, direction))
-    tags = _tags(trials_table.best(trials, direction))
-    if tags and tags != told.tags:
-        # First: where the store is away, points that are under way would be told again.
-        run.set_tags(tags)
     for n, value in points:
         if (n, value) not in told.best:
             run.log_metrics({best_name(metric): value}, step=n)
     changed = {name: n for name, n in counts.items() if told.counts.get(name) != n}
     if changed and n_ended:
         run.log_metrics(changed, step=n_ended)
-    return Told(points, counts, tags)
+    return replace(told, best=points, counts=counts)
+
+
+def tell_tags(
+    run: Carrier, trials: Sequence[FrozenTrial], told: Told, *, direction: Direction
+) -> Told:
+    """Set `histo.study.best_trial`, `best_run` and `best_value` where they are not as in `told`.
+
+    Raises:
+        TrackingError: the store failed.
+    """
+    tags = _tags(trials_table.best(trials, direction))
+    if tags and tags != told.tags:
+        run.set_tags(tags)
+    return replace(told, tags=tags)
 
 
 def best_name(metric: str) -> str:

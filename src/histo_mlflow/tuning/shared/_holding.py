@@ -91,7 +91,7 @@ class Holding:
     def give_back(self) -> None:
         """See `Queue.give_back`; a storage that failed is tried again for some seconds.
 
-        Who fails at it ends with its lease in place, and may be taken for dead.
+        Who fails at it ends with the trial RUNNING, and may be taken for dead.
 
         Raises:
             StudyError: the storage failed, also then.
