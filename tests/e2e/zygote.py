@@ -163,8 +163,8 @@ def become(request):
         terminal = os.open(request["terminal"], os.O_RDWR)
         os.dup2(terminal, 0)
         outputs = log if request["nohup"] else terminal
-    if request["nohup"]:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # However the tests themselves are run.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if request["nohup"] else signal.SIG_DFL)
     os.dup2(outputs, 1)
     os.dup2(outputs, 2)
     if request["blank"]:

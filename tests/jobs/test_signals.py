@@ -14,6 +14,14 @@ from histo_mlflow.jobs import signals
 from histo_mlflow.jobs.signals import ending_by_signal
 
 
+@pytest.fixture(autouse=True)
+def _not_under_nohup():
+    """However the tests are run: this process, and those that it starts, hear of a terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number):
     os.kill(os.getpid(), number)
     time.sleep(0.05)  # Python runs the handler between two of its steps
