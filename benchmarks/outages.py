@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "tracking"))
 
 from bad_proxy import BadProxy, Mode  # type: ignore[import-not-found]
