@@ -179,6 +179,14 @@ def test_a_mistake_in_a_file_is_told_once_with_its_line(tmp_path):
     )
 
 
+def test_whether_fields_agree_is_said_when_all_of_them_can_be_read(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("pixels:\n  fit: crop\n  crop_px: 2001-13-01\n", encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=r"crop_px cannot be read: .* \(line 3\)$"):
+        recipe.load(str(path))
+
+
 def test_fields_that_disagree_stand_in_no_one_line(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("summary: s\npixels:\n  fit: crop\n", encoding="utf-8")

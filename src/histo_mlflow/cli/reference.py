@@ -16,7 +16,8 @@ HEADER = """# The command line
 Made by `python -m histo_mlflow.cli.reference > docs/cli.md`; do not edit by hand.
 
 Every option may be written with dashes or underscores. Mistakes are one sentence on stderr and exit
-code 1; SIGHUP ends with 129, SIGINT with 130 and SIGTERM with 143, a server with 0.
+code 1; SIGHUP ends with 129, SIGINT with 130 and SIGTERM with 143, a server that takes
+requests with 0.
 """
 
 

@@ -107,6 +107,8 @@ def _validated(
         known = [*home, *sections(), "name", "summary"]
         for detail in error.errors():
             place = detail["loc"]
+            if misread and not place:
+                continue  # whether fields agree shows when all of them can be read
             if not any(place[: len(path)] == path for path in misread):
                 # What fields have against each other stands in no one line.
                 line = None if not place or place[:2] in given else content.line(place)

@@ -34,7 +34,7 @@ class Death:
     Attributes:
         worker: its id.
         code: exit code; the negative number of the signal that killed it.
-        said: the last line that it wrote.
+        said: why it ended, as it said itself; else the last line that it wrote.
         hung: it was killed because it gave no sign of life any more.
         blameless: its trial has no part in it: it said why it could not go on, or was asked to end.
     """

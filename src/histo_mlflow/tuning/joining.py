@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 
 import optuna
@@ -81,8 +81,9 @@ def make_or_join(
         sleep(HEIRS_SECONDS)
         kept = study.user_attrs
         if (kept[name.KEY], kept[name.DEFINITION]) != (key, definition.to_json()):
-            # Another wrote last, and has made it.
-            return _joined(study, Definition.from_json(kept[name.DEFINITION]), definition)
+            # Another wrote, too: it was made by whose key is there.
+            joined = _joined(study, Definition.from_json(kept[name.DEFINITION]), definition)
+            return replace(joined, new=kept[name.KEY] == key)
     return Joined(study, key, new=True)
 
 
