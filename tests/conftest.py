@@ -40,10 +40,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process that such tests are dealt to, put them in the order of dealing."""
-    if config.getoption("loadgroup", default=False):
-        import dealing
+    """In a process that tests are dealt to in groups, put them in the order of dealing."""
+    import dealing
 
+    dealing.assert_dealt(items)
+    if config.getoption("loadgroup", default=False):
         items.sort(key=dealing.turn)
 
 

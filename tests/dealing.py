@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 BY_THE_CLOCK = (
     "tests/crash/test_kills.py",
     "tests/e2e/test_endings.py",
+    "tests/e2e/test_hangups.py",
     "tests/e2e/test_mlproject.py",
     "tests/e2e/test_tune.py",
     "tests/tracking/test_outages.py",
@@ -32,12 +33,21 @@ def group(nodeid):
     return file if file in OF_ONE_SERVER else nodeid
 
 
+def assert_dealt(items):
+    """Slow tests that go by the clock are in files that are dealt to one process."""
+    files = {
+        item.nodeid.partition("::")[0]
+        for item in items
+        if item.get_closest_marker("slow") and item.get_closest_marker("alone")
+    }
+    missing = sorted(files - set(BY_THE_CLOCK))
+    assert not missing, f"{', '.join(missing)}: slow tests marked alone; add it to BY_THE_CLOCK"
+
+
 def turn(item):
     """By the clock first, and beside them the tests of `crash`, each of one busy process."""
     file = item.nodeid.partition("::")[0]
-    slow = item.get_closest_marker("slow") is not None
-    if slow and item.get_closest_marker("alone") is not None:
-        assert file in BY_THE_CLOCK, f"{file} has slow tests marked alone: add it to BY_THE_CLOCK"
+    if item.get_closest_marker("slow") and item.get_closest_marker("alone"):
         return 0
     if file.startswith("tests/crash/"):
         return 1
