@@ -12,9 +12,8 @@ from histo_mlflow.yaml_places import Mistake, Read
 def of_file(mistake: Mistake, content: Read) -> str:
     """What a recipe's file cannot say, with its line."""
     names = [part for part in mistake.path if isinstance(part, str)]
-    return (
-        f"{'.'.join(names[-1:]) or 'the file'} {mistake.message}{_at(content.line(mistake.path))}"
-    )
+    name = names[-1] if names else "the file"
+    return f"{name} {mistake.message}{_at(content.line(mistake.path))}"
 
 
 def sentence(detail: Any, known: list[str], line: int | None = None) -> str:

@@ -47,17 +47,9 @@ def open_database(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseS
         StudyError: nothing useful answers, or it is MLflow's database.
     """
     import optuna
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
 
     shown = redact(url)
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise StudyError(
-            f"the study's storage {shown!r} should look like postgresql://user:password@host:port/"
-            f"database: {redact(str(error))}"
-        ) from error
+    parsed = parsed_url(url, like="postgresql://user:password@host:port/database")
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if tracking_uri is not None and _same_database(parsed, tracking_uri):
@@ -73,6 +65,23 @@ def open_database(url: str, tracking_uri: str | None, make: bool) -> tuple[BaseS
         assert_optunas(found, shown)
     storage = of_this_version(lambda: _with_schema(whole, options, shown))
     return optuna.storages.get_storage(storage), whole
+
+
+def parsed_url(url: str, *, like: str) -> URL:
+    """The parts of a database's URL; `like` is one that could be given.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise StudyError(
+            f"the study's storage {redact(url)!r} should look like {like}: {redact(str(error))}"
+        ) from error
 
 
 def _tables(url: str, options: dict[str, Any], shown: str, kind: str) -> set[str]:

@@ -144,16 +144,7 @@ def _parsed(url: str) -> URL:
     Raises:
         StudyError: it cannot be read, or has options, which would be lost or name another file.
     """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise StudyError(
-            f"the study's storage {redact(url)!r} should look like {DEFAULT_URL}: "
-            f"{redact(str(error))}"
-        ) from error
+    parsed = _other_storages.parsed_url(url, like=DEFAULT_URL)
     if parsed.query:
         raise StudyError(
             f"the study's storage {redact(url)!r} has options, and a SQLite file takes none: leave "

@@ -11,7 +11,7 @@ from typing import Any
 from histo_mlflow import recipe as recipes
 from histo_mlflow.errors import HistoMlflowError, RecipeError
 from histo_mlflow.recipe import AugmentSection, RecipeField, did_you_mean, field_value, no_file
-from histo_mlflow.tuning.study._study_words import shown
+from histo_mlflow.recipe.words import shown
 from histo_mlflow.tuning.study.space import (
     AnyAxis,
     CategoricalAxis,

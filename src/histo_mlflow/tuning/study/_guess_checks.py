@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from histo_mlflow.recipe import did_you_mean
-from histo_mlflow.tuning.study._study_words import shown
+from histo_mlflow.recipe.words import shown
 from histo_mlflow.tuning.study.space import CategoricalAxis, Space, holds, same
 from histo_mlflow.yaml_places import Mistake, Path
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from histo_mlflow.recipe import MONITORS, did_you_mean
+from histo_mlflow.recipe.words import shown
 from histo_mlflow.tuning.study._part import Part
 from histo_mlflow.tuning.study._study_model import Confirm, StudyFile
 from histo_mlflow.tuning.study.pruners import (
@@ -155,9 +156,3 @@ def _known(path: Path, raw: Mapping[str, Any]) -> tuple[str, list[str]]:
         if field is None or named in get_args(field.annotation):
             return (named if field else str(path[0])), list(model.model_fields)
     return str(path[0]), []
-
-
-def shown(value: Any) -> str:
-    """A value as it is quoted in a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from histo_mlflow.recipe import Recipe, refusals
-from histo_mlflow.tuning.study._study_words import shown
+from histo_mlflow.recipe.words import shown
 from histo_mlflow.tuning.study.space import (
     AnyAxis,
     CategoricalAxis,

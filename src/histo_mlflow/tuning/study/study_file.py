@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from histo_mlflow import recipe as recipes
 from histo_mlflow.errors import StudyError
 from histo_mlflow.recipe import did_you_mean, no_file
+from histo_mlflow.recipe.words import shown
 from histo_mlflow.tuning.study._settle import settled
 from histo_mlflow.tuning.study._study_checks import mistakes_in
 from histo_mlflow.tuning.study._study_model import Confirm, Direction, StudyFile
-from histo_mlflow.tuning.study._study_words import sentences, shown
+from histo_mlflow.tuning.study._study_words import sentences
 from histo_mlflow.tuning.study.pruners import over_folds
 from histo_mlflow.yaml_places import Mistake, Read, read_file
 
