@@ -148,7 +148,7 @@ def confirm_best(
         direction=site.definition.direction,
         sizes=[(len(one.train), len(one.val)) for one in divided],
         costs=[_cost(plans.laid_over(base, one.overrides), own) for one in plan.candidates],
-        search_images=_search_images(site.definition, ready.prepared),
+        search_images=_search_images(site.definition, ready.prepared, own),
         group_kind=ready.prepared.manifest.group_kind,
     )
     recipe = _winner_recipe(judged, base, f"{title}-winner")
@@ -199,10 +199,10 @@ def _trained(site: Site, study_name: str, plan: Plan) -> list[FrozenTrial]:
         )
 
 
-def _search_images(definition: Definition, prepared: Prepared) -> int:
+def _search_images(definition: Definition, prepared: Prepared, own: Development) -> int:
     """How many images a trial of the search was trained on; with folds, on average over them."""
     if definition.folds is None:
-        return len(develop(prepared).train)
+        return len(own.train)
     seed = definition.base().split.split_seed
     divisions = [Division(definition.folds, fold, seed) for fold in range(definition.folds)]
     return round(mean(len(develop_fold(prepared, one).train) for one in divisions))
