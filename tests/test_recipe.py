@@ -10,6 +10,13 @@ from histo_mlflow import recipe
 from histo_mlflow.errors import RecipeError
 
 
+def file_of(tmp_path, content):
+    """A recipe file's path."""
+    path = tmp_path / "r.yaml"
+    path.write_text(content, encoding="utf-8")
+    return str(path)
+
+
 @pytest.mark.parametrize("name", sorted(recipe.shipped()))
 def test_a_shipped_recipe_survives_being_written_and_read(name, tmp_path):
     """What `recipe show` prints loads to an equal recipe."""
@@ -113,11 +120,10 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", ""])
 def test_a_file_that_is_no_recipe_is_refused(content, tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(content, encoding="utf-8")
+    path = file_of(tmp_path, content)
 
     with pytest.raises(RecipeError, match=r"r\.yaml"):
-        recipe.load(str(path))
+        recipe.load(path)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +144,10 @@ def test_a_file_that_is_no_recipe_is_refused(content, tmp_path):
     ],
 )
 def test_a_value_that_python_cannot_make_is_told_in_one_sentence(content, said, tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(content, encoding="utf-8")
+    path = file_of(tmp_path, content)
 
     with pytest.raises(RecipeError, match=rf"r\.yaml.*{said}"):
-        recipe.load(str(path))
+        recipe.load(path)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +161,10 @@ def test_a_value_that_python_cannot_make_is_told_in_one_sentence(content, said, 
     ],
 )
 def test_what_yaml_would_read_in_a_surprising_way_is_refused(content, said, tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(content, encoding="utf-8")
+    path = file_of(tmp_path, content)
 
     with pytest.raises(RecipeError, match=rf"r\.yaml: {said}"):
-        recipe.load(str(path))
+        recipe.load(path)
 
 
 def test_a_mistake_in_a_file_is_told_once_with_its_line(tmp_path):
@@ -180,23 +184,21 @@ def test_a_mistake_in_a_file_is_told_once_with_its_line(tmp_path):
 
 
 def test_whether_fields_agree_is_said_when_all_of_them_can_be_read(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text("pixels:\n  fit: crop\n  crop_px: 2001-13-01\n", encoding="utf-8")
+    path = file_of(tmp_path, "pixels:\n  fit: crop\n  crop_px: 2001-13-01\n")
 
     with pytest.raises(RecipeError, match=r"crop_px cannot be read: .* \(line 3\)$"):
-        recipe.load(str(path))
+        recipe.load(path)
 
 
 def test_fields_that_disagree_stand_in_no_one_line(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text("summary: s\npixels:\n  fit: crop\n", encoding="utf-8")
+    path = file_of(tmp_path, "summary: s\npixels:\n  fit: crop\n")
 
     with pytest.raises(
         RecipeError, match=r"crop_px belongs to .*give both or neither; fold=2 needs"
     ):
-        recipe.load(str(path), {"fold": "2"})
+        recipe.load(path, {"fold": "2"})
     with pytest.raises(RecipeError) as told:
-        recipe.load(str(path), {"fold": "2"})
+        recipe.load(path, {"fold": "2"})
     assert "line" not in str(told.value)
 
 
@@ -204,11 +206,10 @@ def test_fields_that_disagree_stand_in_no_one_line(tmp_path):
     "of_file", ["? [a]: 1\ndata: {source: no}", "data: {? [a] : 1, source: no}"]
 )
 def test_a_key_that_is_no_text_hides_no_other_mistake(of_file, tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(f"{of_file}\ntraining: {{epochs: 0}}\n", encoding="utf-8")
+    path = file_of(tmp_path, f"{of_file}\ntraining: {{epochs: 0}}\n")
 
     with pytest.raises(RecipeError, match=r"has a key in line . that is no text") as told:
-        recipe.load(str(path))
+        recipe.load(path)
 
     assert "source should be 'ham10000'" in str(told.value)
     assert "epochs should be greater than or equal to 1, got 0 (line" in str(told.value)
@@ -216,12 +217,11 @@ def test_a_key_that_is_no_text_hides_no_other_mistake(of_file, tmp_path):
 
 @pytest.mark.parametrize("epochs", ["010", "x", "2\n  epochs: 3", "*ten"])
 def test_an_override_replaces_what_is_wrong_in_the_file(epochs, tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(f"summary: &ten s\ntraining:\n  epochs: {epochs}\n", encoding="utf-8")
+    path = file_of(tmp_path, f"summary: &ten s\ntraining:\n  epochs: {epochs}\n")
 
-    assert recipe.load(str(path), {"epochs": "7"}).training.epochs == 7
+    assert recipe.load(path, {"epochs": "7"}).training.epochs == 7
     with pytest.raises(RecipeError, match="epochs "):
-        recipe.load(str(path), {"seed": "7"})
+        recipe.load(path, {"seed": "7"})
 
 
 def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path):
@@ -236,10 +236,9 @@ def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path):
 
 
 def test_a_count_beyond_all_floats_is_compared_with_the_warm_up(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(f"training: {{epochs: 1{'0' * 400}}}", encoding="utf-8")
+    path = file_of(tmp_path, f"training: {{epochs: 1{'0' * 400}}}")
 
-    assert recipe.load(str(path)).training.epochs == 10**400
+    assert recipe.load(path).training.epochs == 10**400
 
 
 def test_what_is_no_file_is_told_as_what_it_is(tmp_path):
@@ -258,11 +257,10 @@ def test_what_is_no_file_is_told_as_what_it_is(tmp_path):
 
 
 def test_an_unknown_section_is_refused(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(yaml.safe_dump({"optimizer": {"lr": 1}}), encoding="utf-8")
+    path = file_of(tmp_path, yaml.safe_dump({"optimizer": {"lr": 1}}))
 
     with pytest.raises(RecipeError, match="unknown field optimizer"):
-        recipe.load(str(path))
+        recipe.load(path)
 
 
 def test_a_recipe_cannot_be_changed():
