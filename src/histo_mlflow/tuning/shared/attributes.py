@@ -11,7 +11,7 @@ TrialState = Literal["complete", "pruned", "failed", "out_of_memory", "diverged"
 """How a trial ended, also the tag `histo.trial.state` of its child run.
 
 `out_of_memory` and `diverged` are PRUNED in Optuna, without a value: samplers take that for as bad
-as can be and look elsewhere (two of them by `study.learning`), while a FAIL teaches them nothing.
+as can be and look elsewhere (two of them by `study.ended_early`); a FAIL teaches them nothing.
 """
 TRIAL_STATES: tuple[TrialState, ...] = get_args(TrialState)
 

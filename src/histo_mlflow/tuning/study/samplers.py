@@ -19,7 +19,7 @@ from histo_mlflow.errors import StudyError
 from histo_mlflow.randomness import derive
 from histo_mlflow.tuning.study._part import Count, Part
 from histo_mlflow.tuning.study.design import grid_point, quasi_random_point
-from histo_mlflow.tuning.study.learning import Reports, learning_of_all
+from histo_mlflow.tuning.study.ended_early import Reports, learning_of_all
 from histo_mlflow.tuning.study.space import CategoricalAxis, Space, count, fixed_params
 
 

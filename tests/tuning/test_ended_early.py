@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from histo_mlflow.tuning.shared import attributes
-from histo_mlflow.tuning.study.learning import with_values
+from histo_mlflow.tuning.study.ended_early import with_values
 from histo_mlflow.tuning.study.pruners import Hyperband, Median, make_pruner
 from histo_mlflow.tuning.study.samplers import CmaEs, Gp, make_sampler
 from histo_mlflow.tuning.study.space import suggest
